@@ -1,0 +1,34 @@
+"""Frozen records that flow between rooms. They hold data and small pure functions, nothing else."""
+
+from drystone.records.actor import Actor, Decision, Sink
+from drystone.records.answer import (
+    Answer,
+    Checked,
+    Citation,
+    Draft,
+    Evidence,
+    Hit,
+    Hits,
+    Prompt,
+    Request,
+    Usage,
+)
+from drystone.records.document import Asset, Block, Chunk, Document, Failure, Item, Parsed, Report
+from drystone.records.label import (
+    EVERYONE,
+    Classification,
+    Label,
+    Trust,
+    Verdict,
+    format_time,
+    join_all,
+    parse_time,
+    principal,
+)
+
+__all__ = [
+    "EVERYONE", "Actor", "Answer", "Asset", "Block", "Checked", "Chunk", "Citation", "Classification",
+    "Decision", "Document", "Draft", "Evidence", "Failure", "Hit", "Hits", "Item", "Label", "Parsed",
+    "Prompt", "Report", "Request", "Sink", "Trust", "Usage", "Verdict", "format_time", "join_all",
+    "parse_time", "principal",
+]  # fmt: skip

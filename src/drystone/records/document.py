@@ -1,0 +1,141 @@
+"""What comes in: items of a source, assets, documents, blocks, chunks. All frozen.
+
+Offsets (``start``, ``end``) are Unicode code points into the document's parsed text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from drystone.records.label import Label
+
+BlockKind = Literal["heading", "paragraph", "list", "table", "code"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that a source lists. Nothing of its bytes has been read yet.
+
+    ``id``: stable within the source: a relative path, or a row's id. ``fingerprint``: changes whenever
+    the bytes may have changed (size, times, inode; a row's digest); equal fingerprints save reading.
+    ``permissions``: what the source itself says about readers, as a raw label mapping, or ``None``.
+    ``size``: bytes, or -1 where unknown. ``media_type``: a hint from the name.
+    """
+
+    id: str
+    fingerprint: str
+    size: int
+    media_type: str
+    title: str = ""
+    permissions: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """The bytes as they came: encrypted in the lake, addressed by their keyed digest."""
+
+    document: str  # "source:path" or "source:id"
+    source: str
+    digest: str  # "b:..." keyed, opaque
+    size: int
+    media_type: str
+    title: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One structural part of a parsed text. ``level``: of a heading, 1 is the highest."""
+
+    kind: BlockKind
+    start: int
+    end: int
+    level: int = 0
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a parser returns: plain text, its structure, and what was lost or guessed on the way.
+
+    ``notes``: short typed remarks ("encoding:cp1252 guessed", "pages without text: 3"), never text.
+    """
+
+    text: str
+    blocks: tuple[Block, ...]
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed asset with its label: one version of a document, ready to be chunked and committed."""
+
+    name: str
+    source: str
+    version: str  # "v:..." keyed digest of (document, bytes, parser)
+    asset: Asset
+    parsed: Parsed
+    label: Label
+    label_origin: str  # which rule, sidecar, column or permission gave the label
+    transform: str  # "t:..." parser and its version and parameters
+    made_by: str  # the run
+    renamed_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage of a document: ``text == document.text[start:end]`` always holds."""
+
+    ordinal: int
+    start: int
+    end: int
+    text: str
+    heading: tuple[str, ...] = ()
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An item that did not come in. ``kind`` is typed; ``reason`` never holds the document's text."""
+
+    document: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an ingestion did. Numbers, with lists of reasons beside them."""
+
+    seen: int = 0
+    added: int = 0
+    changed: int = 0
+    relabelled: int = 0
+    removed: int = 0
+    renamed: int = 0
+    refused: int = 0
+    failed: int = 0
+    skipped: int = 0
+    embedded: int = 0
+    commit: int | None = None
+    refusals: tuple[Failure, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    skips: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+    sources: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        numbers = (
+            "seen added changed relabelled removed renamed refused failed skipped embedded commit".split()
+        )
+        out: dict[str, Any] = {name: getattr(self, name) for name in numbers}
+        for name in ("refusals", "failures", "skips"):
+            out[name] = [
+                {"document": f.document, "kind": f.kind, "reason": f.reason} for f in getattr(self, name)
+            ]
+        out["notes"] = list(self.notes)
+        out["sources"] = list(self.sources)
+        return out

@@ -1,0 +1,430 @@
+"""The one table of settings, and the only reader of the environment and of ``drystone.toml``.
+
+Guarantees: every value knows where it came from; an unknown key, a wrong type or an unreadable file is
+an error that names the file and the key, never a silent default. Order of origins, last wins:
+default, ``drystone.toml``, ``drystone.<env>.toml``, environment (``DRYSTONE_SECTION_NAME``).
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drystone.errors import FormatError, LabelError, ProjectNotFound, SettingsError
+from drystone.records.label import Classification
+
+FORMAT = 1  # of drystone.toml; ``format = 1`` may be written there and must then be one we know
+FILE = "drystone.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    name: str
+    kind: type
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+TABLE: tuple[Setting, ...] = (
+    # project
+    Setting("project.name", str, "", "name of the project; shown in passports and checkpoints"),
+    Setting("project.region", str, "local", "where this installation processes"),
+    Setting("project.purpose", str, "general", "the purpose when a call names none"),
+    Setting("project.state", str, ".drystone", "state folder, relative to the project or absolute"),
+    # ingest
+    Setting("ingest.workers", int, 2, "parser processes"),
+    Setting("ingest.timeout_s", float, 20.0, "longest time for one document to be parsed"),
+    Setting("ingest.memory_mb", int, 1024, "most memory of one parser process"),
+    Setting("ingest.max_file_mb", int, 512, "a larger file is quarantined unread"),
+    Setting("ingest.max_text_mb", int, 256, "more parsed text than this is treated as an expansion bomb"),
+    Setting("ingest.batch_documents", int, 256, "documents of one commit"),
+    Setting("ingest.batch_mb", int, 32, "bytes of one commit"),
+    Setting("ingest.removal_share", float, 0.15, "a larger share vanished at once stops the run"),
+    Setting("ingest.removal_count", int, 10, "and only if more than this many vanished"),
+    Setting("ingest.lock_wait_s", float, 30.0, "how long to wait for another process that ingests"),
+    # index
+    Setting("index.chunk_chars", int, 900, "a chunk's target length in characters"),
+    Setting("index.overlap_sentences", int, 1, "sentences that a split passage repeats"),
+    Setting("index.batch", int, 8, "texts of one embedding batch"),
+    Setting("index.threads", int, 2, "threads of the embedder"),
+    # lake
+    Setting("lake.compact_fragments", int, 64, "small fragments before a table is compacted"),
+    Setting("lake.keep_versions", int, 4, "Lance versions kept beside the pointed one"),
+    # ledger
+    Setting("ledger.checkpoint_path", str, "", "a file outside the state folder that gets every checkpoint"),
+    Setting("ledger.keep_texts", bool, True, "keep questions and answers, each encrypted under its own key"),
+    # retrieve
+    Setting("retrieve.threads", int, 2, "threads of the vector scan"),
+    Setting("retrieve.limit", int, 10, "hits of a search that names no limit"),
+    Setting("retrieve.weight_dense", float, -1.0, "share of meaning against words; -1 is the measured default"),
+    # answer
+    Setting("answer.refusal_threshold", float, -1.0, "confidence below which we refuse; -1 is the calibrated one"),
+    Setting("answer.sentences", int, 3, "most sentences of a quoted answer"),
+    Setting("answer.max_tokens", int, 256, "most tokens that a model may write"),
+    Setting("answer.max_question_chars", int, 8000, "a longer question is refused"),
+    # models
+    Setting("models.timeout_s", float, 120.0, "longest time for one completion"),
+    Setting("models.threads", int, 2, "threads of the embedded chat model"),
+    Setting("models.path", str, "", "folder or air-gap bundle to look for model files in"),
+)  # fmt: skip
+
+_BY_NAME = {s.name: s for s in TABLE}
+_SECTIONS = {s.name.partition(".")[0] for s in TABLE}
+_LISTS = {"sources", "models", "assistants"}
+_TABLES = {"embedding"}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    name: str
+    type: str
+    owner: str
+    permissions: str  # "rules" | "source"
+    permissions_max_age_s: float
+    discoverable: bool
+    watch: bool
+    rules: tuple[Mapping[str, Any], ...]  # each with "match" and raw label parts
+    fill: Mapping[str, Any]  # source-level label parts that rows lack
+    options: Mapping[str, Any]  # what the source's type understands: path, fields, ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    name: str
+    type: str
+    clearance: Classification
+    regions: frozenset[str]
+    purposes: frozenset[str] | None
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantConfig:
+    name: str
+    sources: tuple[str, ...] | None
+    models: tuple[str, ...]
+    mode: str
+    input_classification: Classification
+    purpose: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a project is. Read with ``settings["ingest.workers"]``; ``origin`` says why."""
+
+    folder: Path
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+    sources: tuple[SourceConfig, ...] = ()
+    models: tuple[ModelConfig, ...] = ()
+    assistants: tuple[AssistantConfig, ...] = ()
+    embedding: Mapping[str, Any] = field(default_factory=lambda: {"type": "builtin"})
+    environment: str | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def origin(self, name: str) -> str:
+        return self.origins[name]
+
+    @property
+    def state(self) -> Path:
+        return (self.folder / str(self["project.state"])).resolve()
+
+    @property
+    def purpose(self) -> str:
+        return str(self["project.purpose"])
+
+    @property
+    def region(self) -> str:
+        return str(self["project.region"])
+
+    def source(self, name: str) -> SourceConfig:
+        for source in self.sources:
+            if source.name == name:
+                return source
+        raise SettingsError(
+            f"There is no source {name!r}.",
+            looked=f"{self.folder / FILE} has: {', '.join(s.name for s in self.sources) or 'none'}.",
+            todo="Name one of these, or add a [[sources]] block.",
+        )
+
+    def assistant(self, name: str | None) -> AssistantConfig | None:
+        if name is None:
+            return self.assistants[0] if self.assistants else None
+        for assistant in self.assistants:
+            if assistant.name == name:
+                return assistant
+        raise SettingsError(
+            f"There is no assistant {name!r}.",
+            looked=f"{self.folder / FILE} has: {', '.join(a.name for a in self.assistants) or 'none'}.",
+            todo="Name one of these, or add an [[assistants]] block.",
+        )
+
+
+def defaults(folder: Path, **overrides: Any) -> Settings:
+    """Settings without a file, for tests and tools; ``overrides`` use ``__`` for the dot."""
+    values = {s.name: s.default for s in TABLE}
+    origins = {s.name: "default" for s in TABLE}
+    for key, value in overrides.items():
+        name = key.replace("__", ".", 1)
+        if name not in values:
+            raise SettingsError(f"There is no setting {name!r}.", todo="`drystone settings` lists them.")
+        values[name], origins[name] = value, "call"
+    return Settings(folder=folder, values=values, origins=origins)
+
+
+def find(start: Path) -> Path:
+    """The nearest folder upward that holds a ``drystone.toml``."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise ProjectNotFound(
+        "There is no project here.",
+        looked=f"We looked for {FILE} in {start} and every folder above it.",
+        todo="Run `drystone init DIR`, or name a project with --project DIR.",
+    )
+
+
+def load(folder: Path, env: str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read a project's settings. ``environ`` defaults to the process's environment."""
+    folder = Path(folder).resolve()
+    environ = os.environ if environ is None else environ
+    path = folder / FILE
+    if not path.is_file():
+        raise ProjectNotFound(
+            "There is no project here.", looked=f"We looked for {path}.", todo="Run `drystone init DIR`."
+        )
+    raw = _read(path)
+    layers: list[tuple[str, dict[str, Any]]] = [(path.name, raw)]
+    env = env or environ.get("DRYSTONE_ENV") or None
+    if env:
+        overlay = folder / f"drystone.{env}.toml"
+        if not overlay.is_file():
+            raise SettingsError(
+                f"There is no environment {env!r}.", looked=f"We looked for {overlay}.", todo="Write that file."
+            )
+        layers.append((overlay.name, _read(overlay)))
+
+    values = {s.name: s.default for s in TABLE}
+    origins = {s.name: "default" for s in TABLE}
+    blocks: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {kind: {} for kind in _LISTS}
+    embedding: dict[str, Any] = {"type": "builtin"}
+    for origin, layer in layers:
+        _layer(layer, origin, folder, values, origins, blocks, embedding)
+    for setting in TABLE:
+        key = "DRYSTONE_" + setting.name.upper().replace(".", "_")
+        if key in environ:
+            values[setting.name] = _cast(setting, environ[key], f"environment variable {key}")
+            origins[setting.name] = f"environment {key}"
+    if not values["project.name"]:
+        values["project.name"], origins["project.name"] = folder.name, "folder name"
+
+    region = str(values["project.region"])
+    sources = tuple(_source(raw, origin) for origin, raw in blocks["sources"].values())
+    models = tuple(_model(raw, origin, region) for origin, raw in blocks["models"].values())
+    assistants = tuple(_assistant(raw, origin, sources, models) for origin, raw in blocks["assistants"].values())
+    return Settings(folder, values, origins, sources, models, assistants, embedding, env)
+
+
+# -- reading ---------------------------------------------------------------------------------------
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path.name} is not valid TOML: {error}.", looked=f"We read {path}.") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path.name} is not UTF-8.", looked=f"We read {path}.") from None
+    except OSError as error:
+        raise SettingsError(f"{path.name} cannot be read: {error.strerror}.", looked=f"We read {path}.") from None
+
+
+def _layer(
+    layer: dict[str, Any],
+    origin: str,
+    folder: Path,
+    values: dict[str, Any],
+    origins: dict[str, str],
+    blocks: dict[str, dict[str, tuple[str, dict[str, Any]]]],
+    embedding: dict[str, Any],
+) -> None:
+    for section, content in layer.items():
+        if section == "format":
+            if content != FORMAT:
+                raise FormatError(
+                    f"{origin} has format {content!r}; this release knows {FORMAT}.",
+                    looked=f"We read {folder / origin}.",
+                    todo="Install a newer release.",
+                )
+        elif section in _LISTS and isinstance(content, list):
+            for block in content:
+                name = block.get("name")
+                if not isinstance(name, str) or not name or ":" in name or "/" in name:
+                    raise SettingsError(
+                        f"A [[{section}]] block in {origin} has no usable name.",
+                        todo='Give it name = "..." without ":" or "/".',
+                    )
+                earlier = blocks[section].get(name)
+                if earlier and earlier[0] == origin:
+                    raise SettingsError(f"{origin} has two [[{section}]] blocks named {name!r}.", todo="Rename one.")
+                merged = {**(earlier[1] if earlier else {}), **block}
+                blocks[section][name] = (origin, merged)
+        elif section in _TABLES and isinstance(content, dict):
+            embedding.clear()
+            embedding.update(content)
+            embedding.setdefault("type", "builtin")
+        elif section in _SECTIONS and isinstance(content, dict):
+            for key, value in content.items():
+                setting = _BY_NAME.get(f"{section}.{key}")
+                if setting is None:
+                    known = ", ".join(s.name for s in TABLE if s.name.startswith(section + "."))
+                    raise SettingsError(
+                        f"{origin} sets {section}.{key}, which is no setting.",
+                        looked=f"We know: {known}.",
+                        todo="Correct the name; `drystone settings` lists all.",
+                    )
+                values[setting.name] = _cast(setting, value, origin)
+                origins[setting.name] = origin
+        else:
+            raise SettingsError(
+                f"{origin} has a part [{section}] that we do not know.",
+                looked=f"We know: {', '.join(sorted(_SECTIONS | _LISTS | _TABLES))}.",
+                todo="Correct or remove it.",
+            )
+
+
+def _cast(setting: Setting, value: Any, origin: str) -> Any:
+    bad = SettingsError(
+        f"{setting.name} is {value!r} in {origin}; it must be of type {setting.kind.__name__}.",
+        todo=f"It means: {setting.help}.",
+    )
+    if setting.kind is bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
+            return value.lower() in ("true", "1")
+        raise bad
+    if isinstance(value, bool):
+        raise bad
+    if setting.kind in (int, float):
+        try:
+            return setting.kind(value) if isinstance(value, str) or isinstance(value, (int, setting.kind)) else _no(bad)
+        except ValueError:
+            raise bad from None
+    if not isinstance(value, str) or (setting.choices and value not in setting.choices):
+        raise bad
+    return value
+
+
+def _no(error: Exception) -> Any:
+    raise error
+
+
+def seconds(text: object, what: str) -> float:
+    """``15m``, ``90s``, ``2h``, ``3d``, ``1y`` or a number of seconds."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31_557_600.0}
+    if isinstance(text, (int, float)) and not isinstance(text, bool) and text >= 0:
+        return float(text)
+    if isinstance(text, str) and text and text[-1] in units:
+        try:
+            number = float(text[:-1])
+        except ValueError:
+            number = -1.0
+        if number >= 0:
+            return number * units[text[-1]]
+    raise SettingsError(f"{what} is {text!r}, not a duration.", todo='Write it as "90s", "15m", "2h", "3d" or "1y".')
+
+
+_LABEL_PARTS = {"readers", "classification", "regions", "purposes", "expires", "retention", "trust"}
+_SOURCE_KEYS = {"name", "type", "owner", "permissions", "permissions_max_age", "discoverable", "watch", "labels"}
+
+
+def _source(raw: dict[str, Any], origin: str) -> SourceConfig:
+    name = raw["name"]
+    kind = raw.get("type")
+    if not isinstance(kind, str):
+        raise SettingsError(f"The source {name!r} in {origin} has no type.", todo='Write type = "files" or "rows".')
+    permissions = raw.get("permissions", "rules")
+    if permissions not in ("rules", "source"):
+        raise SettingsError(
+            f"The source {name!r} in {origin} has permissions = {permissions!r}.", todo='Write "rules" or "source".'
+        )
+    rules = raw.get("labels", [])
+    if not isinstance(rules, list):
+        raise SettingsError(f"labels of the source {name!r} is not a list.", todo="Write [[sources.labels]] blocks.")
+    for rule in rules:
+        unknown = set(rule) - _LABEL_PARTS - {"match"}
+        if unknown or not isinstance(rule.get("match"), str):
+            raise SettingsError(
+                f"A label rule of the source {name!r} in {origin} "
+                + (f"has {', '.join(sorted(unknown))}, which no label has." if unknown else "has no match."),
+                looked=f"A rule may have: match, {', '.join(sorted(_LABEL_PARTS))}.",
+            )
+    return SourceConfig(
+        name=name,
+        type=kind,
+        owner=str(raw.get("owner", "group:owners")),
+        permissions=permissions,
+        permissions_max_age_s=seconds(raw.get("permissions_max_age", "15m"), "permissions_max_age"),
+        discoverable=bool(raw.get("discoverable", False)),
+        watch=bool(raw.get("watch", False)),
+        rules=tuple(rules),
+        fill={k: v for k, v in raw.items() if k in _LABEL_PARTS},
+        options={k: v for k, v in raw.items() if k not in _SOURCE_KEYS | _LABEL_PARTS},
+    )
+
+
+def _model(raw: dict[str, Any], origin: str, region: str) -> ModelConfig:
+    name, kind = raw["name"], raw.get("type")
+    if not isinstance(kind, str):
+        raise SettingsError(f"The model {name!r} in {origin} has no type.", todo='Write "llama_cpp" or "openai".')
+    local = kind == "llama_cpp"  # in our own child process: cleared for everything in project.region
+    try:
+        clearance = Classification.parse(raw.get("clearance", "restricted" if local else "public"))
+    except LabelError as error:
+        raise SettingsError(f"The model {name!r} in {origin}: {error}") from None
+    regions = raw.get("regions", [region] if local else [])
+    purposes = raw.get("purposes")
+    keys = {"name", "type", "clearance", "regions", "purposes"}
+    return ModelConfig(
+        name=name,
+        type=kind,
+        clearance=clearance,
+        regions=frozenset(regions),
+        purposes=None if purposes is None else frozenset(purposes),
+        options={k: v for k, v in raw.items() if k not in keys},
+    )
+
+
+def _assistant(
+    raw: dict[str, Any], origin: str, sources: tuple[SourceConfig, ...], models: tuple[ModelConfig, ...]
+) -> AssistantConfig:
+    name = raw["name"]
+    unknown = set(raw) - {"name", "sources", "models", "mode", "input_classification", "purpose"}
+    if unknown:
+        raise SettingsError(f"The assistant {name!r} in {origin} has {', '.join(sorted(unknown))}, which we do not know.")
+    for kind, known in (("sources", {s.name for s in sources}), ("models", {m.name for m in models})):
+        missing = set(raw.get(kind, ())) - known
+        if missing:
+            raise SettingsError(
+                f"The assistant {name!r} names {kind} that are not there: {', '.join(sorted(missing))}.",
+                looked=f"{origin} has: {', '.join(sorted(known)) or 'none'}.",
+            )
+    mode = raw.get("mode", "auto")
+    if mode not in ("auto", "quoted", "generated"):
+        raise SettingsError(f"The assistant {name!r} has mode = {mode!r}.", todo="Use auto, quoted or generated.")
+    return AssistantConfig(
+        name=name,
+        sources=tuple(raw["sources"]) if "sources" in raw else None,
+        models=tuple(raw.get("models", ())),
+        mode=mode,
+        input_classification=Classification.parse(raw.get("input_classification", "internal")),
+        purpose=raw.get("purpose"),
+    )
