@@ -13,7 +13,19 @@ from drystone.records.answer import (
     Request,
     Usage,
 )
-from drystone.records.document import Asset, Block, Chunk, Document, Failure, Item, Parsed, Report
+from drystone.records.document import (
+    Asset,
+    Batch,
+    Block,
+    Chunk,
+    Document,
+    Failure,
+    Item,
+    Parsed,
+    Relabel,
+    Report,
+    Work,
+)
 from drystone.records.label import (
     EVERYONE,
     Classification,
@@ -27,8 +39,8 @@ from drystone.records.label import (
 )
 
 __all__ = [
-    "EVERYONE", "Actor", "Answer", "Asset", "Block", "Checked", "Chunk", "Citation", "Classification",
+    "EVERYONE", "Actor", "Answer", "Asset", "Batch", "Block", "Checked", "Chunk", "Citation", "Classification",
     "Decision", "Document", "Draft", "Evidence", "Failure", "Hit", "Hits", "Item", "Label", "Parsed",
-    "Prompt", "Report", "Request", "Sink", "Trust", "Usage", "Verdict", "format_time", "join_all",
+    "Prompt", "Relabel", "Report", "Request", "Sink", "Trust", "Usage", "Verdict", "Work", "format_time", "join_all",
     "parse_time", "principal",
 ]  # fmt: skip

@@ -86,6 +86,40 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """One document that an ingestion will bring in. ``asset`` is there once its bytes are kept."""
+
+    document: str
+    item: Item
+    label: Label
+    label_origin: str
+    action: Literal["add", "change"]
+    renamed_from: str | None = None
+    asset: Asset | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relabel:
+    """A new label for a document that stays as it is. ``override``: set by a person, survives ingestion."""
+
+    document: str
+    label: Label
+    origin: str
+    override: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit will bring. ``key`` makes the commit idempotent."""
+
+    key: str
+    source: str
+    work: tuple[Work, ...] = ()
+    relabelled: tuple[Relabel, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A passage of a document: ``text == document.text[start:end]`` always holds."""
 
