@@ -1,0 +1,49 @@
+# make demo · make test · make check · make bench · make dist · make pilot: each works on a fresh machine
+# with Python 3.11+ and make. All of them set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: setup demo test test-fast check bench dist pilot lock clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock requirements-dev.lock pyproject.toml tools/models.py
+	$(PYTHON) tools/require_python.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python tools/models.py wheels --out dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall dist/drystone_model_*.whl
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/drystone demo --once
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not engines and not whole"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m bench
+
+dist: setup
+	$(BIN)/python tools/dist.py
+
+pilot: dist
+	$(BIN)/python -m pilot
+
+lock:
+	$(BIN)/python tools/lock.py
+
+clean:
+	rm -rf $(VENV) dist build
