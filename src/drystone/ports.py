@@ -11,17 +11,18 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from drystone.records import Classification, Item, Parsed, Usage
+from drystone.records import Classification, Failure, Item, Parsed, Usage
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Where data comes from. Built with the source's table from ``drystone.toml``."""
+    """Where data comes from. Built with ``(config: SourceConfig, settings: Settings)``."""
 
     name: str
 
-    def list(self) -> Iterator[Item]:
-        """Everything that is there now. Raises ``SourceUnavailable`` if the listing cannot be trusted."""
+    def list(self) -> Iterator[Item | Failure]:
+        """Everything that is there now, and a ``Failure`` for each thing that is there but cannot come in.
+        Raises ``SourceUnavailable`` if the listing cannot be trusted."""
         ...
 
     def read(self, item: Item) -> bytes:

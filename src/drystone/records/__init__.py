@@ -21,6 +21,7 @@ from drystone.records.document import (
     Document,
     Failure,
     Item,
+    Known,
     Parsed,
     Relabel,
     Report,
@@ -40,7 +41,7 @@ from drystone.records.label import (
 
 __all__ = [
     "EVERYONE", "Actor", "Answer", "Asset", "Batch", "Block", "Checked", "Chunk", "Citation", "Classification",
-    "Decision", "Document", "Draft", "Evidence", "Failure", "Hit", "Hits", "Item", "Label", "Parsed",
+    "Decision", "Document", "Draft", "Evidence", "Failure", "Hit", "Hits", "Item", "Known", "Label", "Parsed",
     "Prompt", "Relabel", "Report", "Request", "Sink", "Trust", "Usage", "Verdict", "Work", "format_time", "join_all",
     "parse_time", "principal",
 ]  # fmt: skip

@@ -20,7 +20,8 @@ class Item:
 
     ``id``: stable within the source: a relative path, or a row's id. ``fingerprint``: changes whenever
     the bytes may have changed (size, times, inode; a row's digest); equal fingerprints save reading.
-    ``permissions``: what the source itself says about readers, as a raw label mapping, or ``None``.
+    ``permissions``: what the source itself says (file modes, columns), as raw label parts, or ``None``.
+    ``beside``: what a label file beside the item says, as raw label parts, or ``None``.
     ``size``: bytes, or -1 where unknown. ``media_type``: a hint from the name.
     """
 
@@ -30,6 +31,25 @@ class Item:
     media_type: str
     title: str = ""
     permissions: Mapping[str, Any] | None = None
+    beside: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the catalogue knows of one document that is there now; enough to see whether it changed.
+
+    ``label`` is the one in force, ``override`` whether a person set it; ``first_seen``: milliseconds,
+    the first time the ledger saw the document, removals in between included.
+    """
+
+    document: str
+    fingerprint: str
+    digest: str  # of the bytes, "b:..."
+    transform: str  # "t:..." of the parser that read it
+    label: Label
+    label_origin: str
+    override: bool
+    first_seen: int
 
 
 @dataclass(frozen=True, slots=True)
