@@ -23,6 +23,7 @@ from drystone.records.document import (
     Item,
     Known,
     Parsed,
+    Quarantined,
     Relabel,
     Report,
     Work,
@@ -42,6 +43,6 @@ from drystone.records.label import (
 __all__ = [
     "EVERYONE", "Actor", "Answer", "Asset", "Batch", "Block", "Checked", "Chunk", "Citation", "Classification",
     "Decision", "Document", "Draft", "Evidence", "Failure", "Hit", "Hits", "Item", "Known", "Label", "Parsed",
-    "Prompt", "Relabel", "Report", "Request", "Sink", "Trust", "Usage", "Verdict", "Work", "format_time", "join_all",
+    "Prompt", "Quarantined", "Relabel", "Report", "Request", "Sink", "Trust", "Usage", "Verdict", "Work", "format_time", "join_all",
     "parse_time", "principal",
 ]  # fmt: skip

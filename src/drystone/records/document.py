@@ -161,6 +161,15 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A document that lies in quarantine, and what it was when it failed: unchanged, it is not read again."""
+
+    failure: Failure
+    fingerprint: str
+    transform: str  # "t:..." of the parser that could not read it
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What an ingestion did. Numbers, with lists of reasons beside them."""
 
