@@ -1,0 +1,5 @@
+import sys
+
+from drystone.cli import main
+
+sys.exit(main())

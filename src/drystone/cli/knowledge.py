@@ -1,0 +1,130 @@
+"""Commands that bring knowledge in and ask it: ingest, search, ask, why, relabel."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+import time
+from typing import Any
+
+from drystone.cli import OK, PARTIAL, REFUSED
+from drystone.cli.output import emit, project
+from drystone.errors import SourceUnavailable, UsageError
+from drystone.project import Project
+from drystone.records import Answer, Report
+
+
+def ingest(options: argparse.Namespace) -> int:
+    with project(options, progress=True) as kb:
+        code = _ingest_once(kb, options)
+        while options.watch:
+            time.sleep(max(options.interval, 0.05))
+            try:
+                _ingest_once(kb, options, quiet=True)
+            except SourceUnavailable as error:  # an outage: say so and keep looking
+                print(error, flush=True)
+        return code
+
+
+def _ingest_once(kb: Project, options: argparse.Namespace, *, quiet: bool = False) -> int:
+    report = kb.ingest(*options.sources, actor=options.actor, allow_mass_removal=options.allow_mass_removal)
+    changed = report.added + report.changed + report.relabelled + report.removed
+    if not quiet or changed:
+        emit(options, report.to_dict(), *report_lines(report))
+    return PARTIAL if report.refused or report.failed else OK
+
+
+def report_lines(report: Report) -> list[str]:
+    words = "seen added changed relabelled removed refused failed skipped embedded".split()
+    lines = ["  ".join(f"{word} {getattr(report, word)}" for word in words)]
+    for title, failures in (("refused", report.refusals), ("failed", report.failures), ("skipped", report.skips)):
+        shown = failures[:20]
+        lines += [f"  {title}: {f.document}  ({f.kind}) {f.reason}" for f in shown]
+        if len(failures) > len(shown):
+            lines.append(f"  {title}: and {len(failures) - len(shown)} more; --json lists all")
+    lines += [f"  note: {note}" for note in report.notes]
+    if report.commit is not None:
+        lines.append(f"commit {report.commit}")
+    return lines
+
+
+def search(options: argparse.Namespace) -> int:
+    with project(options) as kb:
+        hits = kb.hits(
+            options.query, actor=options.actor, purpose=options.purpose, limit=options.limit, as_of=options.as_of
+        )
+        lines = []
+        for n, hit in enumerate(hits.hits, 1):
+            where = f"{hit.document}" + (f" p. {hit.page}" if hit.page else "")
+            lines.append(f"{n:>2}. {hit.score:.3f}  {where}  {' > '.join(hit.heading)}")
+            lines.append(textwrap.shorten(hit.text, 160, placeholder=" ..."))
+        lines += [f"note: {note}" for note in hits.notes]
+        lines.append(f"{len(hits.hits)} hits, {'exact' if hits.exact else 'approximate'}, commit {hits.commit}")
+        document: dict[str, Any] = {
+            "hits": [h.to_dict() for h in hits.hits],
+            "exact": hits.exact,
+            "commit": hits.commit,
+            "notes": list(hits.notes),
+        }
+        emit(options, document, *lines)
+        return OK
+
+
+def ask(options: argparse.Namespace) -> int:
+    with project(options) as kb:
+        answer = kb.ask(
+            options.question,
+            actor=options.actor,
+            purpose=options.purpose,
+            assistant=options.assistant,
+            mode=options.mode,
+        )
+        emit(options, answer.to_dict(), *answer_lines(answer))
+        return REFUSED if answer.refused else OK
+
+
+def answer_lines(answer: Answer) -> list[str]:
+    lines = [answer.text]
+    if answer.refused:
+        lines.append(f"refused: {answer.reason}")
+    for c in answer.citations:
+        page = f", page {c.page}" if c.page else ""
+        support = "" if c.supported else "  (not supported)"
+        lines.append(f"  [{c.n}] {c.document}{page}, {c.start}-{c.end}: “{c.quote}”{support}")
+    lines += [f"  note: {note}" for note in answer.notes]
+    lines.append(f"  {answer.mode}  {answer.passport}")
+    return lines
+
+
+def why(options: argparse.Namespace) -> int:
+    with project(options) as kb:
+        about = options.actor or kb.actor(None).name
+        found = kb.why(about, options.document, actor=options.by, purpose=options.purpose)
+        lines = [f"{about} {'may' if found['allowed'] else 'may not'} read {options.document}: {found['reason']}"]
+        lines += [f"  {line}" for line in found.get("lines", ())]
+        emit(options, found, *lines)
+        return OK if found["allowed"] else REFUSED
+
+
+def relabel(options: argparse.Namespace) -> int:
+    changes: dict[str, Any] = {}
+    if options.readers is not None:
+        changes["readers"] = [_names(clause) for clause in options.readers.split(";")]
+    for part in ("regions", "purposes"):
+        if getattr(options, part) is not None:
+            changes[part] = _names(getattr(options, part))
+    for part in ("classification", "expires", "trust"):
+        if getattr(options, part) is not None:
+            changes[part] = getattr(options, part)
+    if not changes:
+        raise UsageError(
+            "relabel was told nothing to change.", todo="Name --readers, --classification, --regions, --purposes, ..."
+        )
+    with project(options) as kb:
+        label = kb.relabel(options.document, changes, reason=options.reason, actor=options.actor)
+        emit(options, {"document": options.document, "label": label.to_dict()}, f"{options.document}: {label.to_dict()}")
+        return OK
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

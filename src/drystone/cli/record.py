@@ -1,0 +1,97 @@
+"""Commands that read the record: passport, reach, ledger."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from drystone import verify as small
+from drystone.cli import FAILED, OK
+from drystone.cli.output import emit, project
+from drystone.errors import NotFound, ProofFailed, Refused
+
+
+def _bundle(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """A bundle from a file, or from the project's ledger."""
+    path = Path(options.ref)
+    if not options.ref.startswith("passport:") and path.suffix:
+        try:
+            return json.loads(path.read_text(encoding="utf-8")), path.name
+        except OSError as error:
+            raise NotFound(f"{path} cannot be read: {error.strerror}.") from None
+        except ValueError:
+            raise ProofFailed(f"{path} is not JSON, so it is no passport.") from None
+    with project(options) as kb:
+        view = kb.passport(
+            options.ref, actor=options.actor or kb.actor(None).name, annex=getattr(options, "annex", False)
+        )
+        return view.to_dict(), view.ref
+
+
+def passport_show(options: argparse.Namespace) -> int:
+    bundle, ref = _bundle(options)
+    body = small.statement(bundle)
+    if options.json:
+        print(json.dumps(bundle, ensure_ascii=False))
+        return OK
+    print(ref)
+    print(json.dumps(body["predicate"], indent=2, ensure_ascii=False))
+    if "annex" in bundle and isinstance(bundle["annex"], dict) and "content" in bundle["annex"]:
+        print("annex:", json.dumps(bundle["annex"]["content"], indent=2, ensure_ascii=False))
+    return OK
+
+
+def passport_verify(options: argparse.Namespace) -> int:
+    bundle, ref = _bundle(options)
+    if options.key:
+        keys = [Path(k).read_bytes() for k in options.key]
+    else:
+        with project(options) as kb:
+            keys = [p.read_bytes() for p in sorted((kb.settings.state / "keys").glob("*.pub"))]
+    try:
+        found = small.verify_bundle(bundle, keys)
+    except small.Invalid as error:
+        raise ProofFailed(f"{ref} does not verify: {error}.") from None
+    emit(options, {"valid": True, "passport": ref, **found}, f"{ref}: valid", *(f"  {k}: {v}" for k, v in found.items()))
+    return OK
+
+
+def passport_replay(options: argparse.Namespace) -> int:
+    with project(options) as kb:
+        found = kb.replay(options.ref, actor=options.actor)
+        emit(options, found.to_dict(), *found.lines())
+        return OK if found.equal else FAILED
+
+
+def reach(options: argparse.Namespace) -> int:
+    with project(options) as kb:
+        nodes = kb.reach(options.ref, actor=options.actor)
+        document = {"ref": options.ref, "made": [node.to_dict() for node in nodes]}
+        emit(options, document, *(f"{node.kind:<10} {node.ref}" for node in nodes), f"{len(nodes)} things")
+        return OK
+
+
+def ledger_verify(options: argparse.Namespace) -> int:
+    with project(options) as kb:
+        report = kb.house.ledger.verify([Path(p) for p in options.against])
+        emit(options, report.to_dict(), *report.lines())
+        return OK if report.valid else FAILED
+
+
+def ledger_checkpoint(options: argparse.Namespace) -> int:
+    with project(options) as kb:
+        note = kb.house.ledger.checkpoint()
+        emit(options, {"checkpoint": note}, note.rstrip("\n"))
+        return OK
+
+
+def ledger_export(options: argparse.Namespace) -> int:
+    with project(options) as kb:
+        decision = kb.house.policy.decide(kb.actor(options.actor), "audit")
+        if not decision:
+            raise Refused("Exporting the record needs the right audit.", todo="Ask a member of group:auditors.")
+        for event in kb.house.ledger.export(options.after):
+            print(json.dumps(event, ensure_ascii=False))
+        return OK

@@ -1,0 +1,394 @@
+"""``drystone.open(path)``: builds the rooms and hands them to the flows. Wiring only.
+
+Guarantees: a second project in the same process shares nothing with the first; everything that is
+written stays under the project's state folder; there is no read without an actor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drystone import flow, settings
+from drystone.errors import NotFound, Refused, UsageError
+from drystone.records import Actor, Answer, Hit, Hits, Label, Relabel, Report
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from drystone.ports import Embedder, Guard, Progress
+    from drystone.replay import Comparison
+
+
+def open(
+    path: str | Path,
+    *,
+    env: str | None = None,
+    embedder: Embedder | None = None,
+    guards: Sequence[Guard] = (),
+    progress: Progress | None = None,
+) -> Project:
+    """Open the project in the folder ``path``. Thread-safe; several may be open in one process.
+
+    ``env`` overlays ``drystone.<env>.toml``. ``embedder`` and ``guards`` replace the configured ones.
+    """
+    return Project(settings.load(Path(path), env), embedder=embedder, guards=guards, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a streamed answer. Nothing is streamed before its answer is sealed; the last part has it."""
+
+    text: str
+    answer: Answer | None = None
+
+
+class Project:
+    """One project: its rooms, opened when first needed."""
+
+    def __init__(
+        self,
+        configuration: settings.Settings,
+        *,
+        embedder: Embedder | None = None,
+        guards: Sequence[Guard] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        self.settings = configuration
+        self.folder = configuration.folder
+        self._embedder = embedder
+        self._guards = guards
+        self._progress = progress
+        self._lock = threading.RLock()
+        self._built: flow.House | None = None
+
+    # -- the rooms ---------------------------------------------------------------------------------
+    @property
+    def house(self) -> flow.House:
+        with self._lock:
+            if self._built is None:
+                self._built = self._build()
+            return self._built
+
+    def _build(self) -> flow.House:
+        from drystone.answer import Writer
+        from drystone.guard import Gate
+        from drystone.index import Index
+        from drystone.ingest import Ingest
+        from drystone.lake import Lake
+        from drystone.ledger import Ledger
+        from drystone.models import Models
+        from drystone.policy import Policy
+        from drystone.retrieve import Retriever
+
+        s = self.settings
+        policy = Policy.open(self.folder, settings=s)
+        ledger = Ledger.open(s.state, project=str(s["project.name"]), settings=s)
+        lake = Lake(s.state, ledger=ledger, settings=s)
+        index = Index(lake=lake, ledger=ledger, policy=policy, settings=s, embedder=self._embedder)
+        models = Models(settings=s, policy=policy)
+        return flow.House(
+            ledger=ledger,
+            policy=policy,
+            lake=lake,
+            models=models,
+            ingest=Ingest(settings=s, ledger=ledger, lake=lake, policy=policy, progress=self._progress),
+            index=index,
+            retrieve=Retriever(ledger=ledger, lake=lake, index=index, policy=policy, settings=s),
+            guard=Gate(ledger=ledger, policy=policy, settings=s, guards=self._guards),
+            answer=Writer(index=index, settings=s, models=models),
+        )
+
+    def close(self) -> None:
+        with self._lock:
+            built, self._built = self._built, None
+        if built is not None:
+            built.models.close()
+            built.ingest.close()
+            built.retrieve.close()
+            built.lake.close()
+            built.ledger.close()
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def actor(self, name: str | None = None) -> Actor:
+        """``name``, else ``DRYSTONE_ACTOR``, else the operating-system user."""
+        self.house.policy.refresh()
+        return self.house.policy.actor(name)
+
+    # -- the flows ---------------------------------------------------------------------------------
+    def ingest(
+        self, *sources: str, actor: str | None = None, allow_mass_removal: bool = False
+    ) -> Report:
+        """Bring sources up to date (all of them, if none is named)."""
+        who = self.actor(actor)
+        chosen = [self.settings.source(name) for name in sources] or list(self.settings.sources)
+        if not chosen:
+            raise UsageError(
+                "This project has no sources.",
+                looked=f"We read {self.folder / settings.FILE}.",
+                todo="Add a [[sources]] block.",
+            )
+        reports = [
+            flow.ingest(source, house=self.house, actor=who, allow_mass_removal=allow_mass_removal)
+            for source in chosen
+        ]
+        return _sum(reports, tuple(s.name for s in chosen))
+
+    def search(
+        self,
+        query: str,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+        limit: int | None = None,
+        as_of: int | None = None,
+    ) -> list[Hit]:
+        """Permitted hits, best first."""
+        return list(self.hits(query, actor=actor, purpose=purpose, limit=limit, as_of=as_of).hits)
+
+    def hits(
+        self,
+        query: str,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+        limit: int | None = None,
+        as_of: int | None = None,
+    ) -> Hits:
+        """As :meth:`search`, with what else is known: whether it was exact, the commit, notes."""
+        return flow.search(
+            query,
+            house=self.house,
+            actor=self.actor(actor),
+            purpose=purpose or self.settings.purpose,
+            limit=limit or int(self.settings["retrieve.limit"]),
+            as_of=as_of,
+        )
+
+    def ask(
+        self,
+        question: str,
+        *,
+        actor: str | None = None,
+        purpose: str | None = None,
+        assistant: str | None = None,
+        mode: str | None = None,
+    ) -> Answer:
+        """An answer with citations and a passport, or a refusal with one."""
+        chosen = self.settings.assistant(assistant)
+        return flow.ask(
+            question,
+            house=self.house,
+            actor=self.actor(actor),
+            purpose=purpose or (chosen.purpose if chosen and chosen.purpose else self.settings.purpose),
+            assistant=chosen.name if chosen else None,
+            mode=mode,
+        )
+
+    def stream(self, question: str, **options: Any) -> Iterator[Part]:
+        """The answer sentence by sentence. Nothing leaves before the whole is checked and sealed."""
+        answer = self.ask(question, **options)
+        pieces = answer.text.splitlines(keepends=True) or [""]
+        for piece in pieces[:-1]:
+            yield Part(piece)
+        yield Part(pieces[-1], answer)
+
+    async def aask(self, question: str, **options: Any) -> Answer:
+        return await asyncio.to_thread(lambda: self.ask(question, **options))
+
+    async def asearch(self, query: str, **options: Any) -> list[Hit]:
+        return await asyncio.to_thread(lambda: self.search(query, **options))
+
+    # -- the record --------------------------------------------------------------------------------
+    def passport(self, answer: Answer | str, *, actor: str | None = None, annex: bool = False) -> PassportView:
+        """The passport of an answer: its own asker may read it, others need ``read_passport``."""
+        ref = answer if isinstance(answer, str) else answer.passport
+        who = self.actor(actor) if actor is not None or isinstance(answer, str) else None
+        if annex:
+            self.house.policy.require(who or self.actor(None), "passport_audit")
+        bundle = self.house.ledger.passport(ref, annex=annex)
+        if who is not None and _asker(bundle) != who.name:
+            decision = self.house.policy.decide(who, "read_passport")
+            if not decision:
+                raise _no_such(ref)
+        return PassportView(ref, bundle, self)
+
+    def reach(self, ref: str, *, actor: str | None = None) -> list[Any]:
+        """Everything made from it. Needs the right ``audit``; without it nothing seems to exist."""
+        if not self.house.policy.decide(self.actor(actor), "audit"):
+            raise _no_such(ref)
+        found = self.house.ledger.reach(ref)
+        if not found and self.house.ledger.catalog.document(ref) is None:
+            raise _no_such(ref)
+        return found
+
+    def why(
+        self, about: str, document: str, *, actor: str | None = None, purpose: str | None = None
+    ) -> dict[str, Any]:
+        """May ``about`` read ``document``, and which clause decides."""
+        asker, subject = self.actor(actor), self.actor(about)
+        state = self.house.ledger.catalog.document(document)
+        if state is None:
+            raise _no_such(document)
+        return self.house.policy.why(
+            asker,
+            subject,
+            document=document,
+            label=state.label,
+            origin=state.origin,
+            at=self.house.ledger.now(),
+            purpose=purpose or self.settings.purpose,
+        )
+
+    def relabel(
+        self, document: str, changes: Mapping[str, Any], *, reason: str = "", actor: str | None = None
+    ) -> Label:
+        """A dated override that survives ingestion and embeds nothing.
+
+        ``changes`` are raw label parts; what is not named stays. Loosening needs the right
+        ``declassify`` and a reason.
+        """
+        house, who = self.house, self.actor(actor)
+        state = house.ledger.catalog.document(document)
+        if state is None:
+            raise _no_such(document)
+        owner = next((s.owner for s in self.settings.sources if s.name == state.source), None)
+        if not house.policy.decide(who, "relabel", owner=owner):
+            if state.label.flows_to(who.sink(self.settings.purpose), house.ledger.now()):
+                house.policy.require(who, "relabel", owner=owner)
+            raise _no_such(document)
+        new = Label.parse({**state.label.to_dict(), **changes})
+        if not new.at_least(state.label):
+            house.policy.require(who, "declassify", owner=owner)
+            if not reason.strip():
+                raise Refused(
+                    f"The new label of {document} is looser than the old one, and there is no reason.",
+                    todo='Say why with --reason "...".',
+                )
+        with house.ledger.run("relabel", actor=who, document=document) as run:
+            run.relabel([Relabel(document, new, f"relabelled by {who.name}", override=True)], reason=reason)
+            run.close()
+        return new
+
+    def snapshot(self, name: str, *, actor: str | None = None, purpose: str | None = None) -> Snapshot:
+        """A commit by name (``helpdesk@7``): computed as of then, released under the labels of now."""
+        project, _, number = name.rpartition("@")
+        if project not in ("", self.settings["project.name"]) or not number.isdigit():
+            raise UsageError(
+                f"{name!r} is no snapshot of this project.",
+                todo=f"Write {self.settings['project.name']}@NUMBER; `drystone status` shows the newest.",
+            )
+        pointer = self.house.ledger.catalog.pointer()
+        if int(number) > pointer.commit:
+            raise NotFound(f"There is no commit {number}.", looked=f"The newest is {pointer.commit}.")
+        who = self.actor(actor)
+        self.house.policy.require(who, "search", purpose=purpose or self.settings.purpose)
+        return Snapshot(self, int(number), who, purpose or self.settings.purpose)
+
+    def replay(self, ref: str, *, actor: str | None = None) -> Comparison:
+        """Ask again as of then and compare; what was said then is shown only under the rights of now."""
+        from drystone.replay import replay
+
+        self.passport(ref, actor=actor or self.actor(None).name)
+        return replay(ref, house=self.house, actor=self.actor(actor))
+
+
+@dataclass(frozen=True, slots=True)
+class PassportView:
+    """A passport bundle, as stored, with the log part computed now."""
+
+    ref: str
+    bundle: Mapping[str, Any]
+    project: Project
+
+    def verify(self) -> dict[str, Any]:
+        """Check signature, structure, inclusion and checkpoint with the small verifier. Raises ``ProofFailed``."""
+        from drystone import verify
+        from drystone.errors import ProofFailed
+
+        public = sorted((self.project.settings.state / "keys").glob("*.pub"))
+        try:
+            return verify.verify_bundle(self.bundle, [p.read_bytes() for p in public])
+        except verify.Invalid as error:
+            raise ProofFailed(f"The passport does not verify: {error}.", looked=f"We checked {self.ref}.") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.bundle)
+
+
+class Snapshot:
+    """A commit, read by one actor: ``arrow("chunks")``, ``polars("documents")``, ``duckdb()``."""
+
+    def __init__(self, project: Project, commit: int, actor: Actor, purpose: str) -> None:
+        self._project, self.commit, self._actor, self._purpose = project, commit, actor, purpose
+
+    @cached_property
+    def versions(self) -> list[int]:
+        return self._project.house.retrieve.permitted_versions(self._actor, self._purpose, as_of=self.commit)
+
+    def arrow(self, table: str) -> pa.Table:
+        if table not in ("documents", "chunks"):
+            raise UsageError(f"There is no table {table!r} in a snapshot.", looked="There are: documents, chunks.")
+        with self._project.house.lake.reader() as reader:
+            return reader.arrow(table, self.versions)
+
+    def polars(self, table: str) -> Any:
+        from drystone.errors import EngineMissing
+
+        try:
+            import polars
+        except ImportError:
+            raise EngineMissing("polars is not installed.", todo="pip install polars, or use .arrow().") from None
+        return polars.from_arrow(self.arrow(table))
+
+    def duckdb(self) -> Any:
+        """A DuckDB connection in memory that holds ``documents`` and ``chunks``."""
+        from drystone.errors import EngineMissing
+
+        try:
+            import duckdb
+        except ImportError:
+            raise EngineMissing("duckdb is not installed.", todo="pip install duckdb, or use .arrow().") from None
+        connection = duckdb.connect()
+        for table in ("documents", "chunks"):
+            connection.register(table, self.arrow(table))
+        return connection
+
+
+def _sum(reports: Sequence[Report], names: tuple[str, ...]) -> Report:
+    total = reports[0]
+    numbers = "seen added changed relabelled removed renamed refused failed skipped embedded".split()
+    for r in reports[1:]:
+        total = replace(
+            total,
+            **{n: getattr(total, n) + getattr(r, n) for n in numbers},
+            commit=r.commit if r.commit is not None else total.commit,
+            refusals=total.refusals + r.refusals,
+            failures=total.failures + r.failures,
+            skips=total.skips + r.skips,
+            notes=total.notes + r.notes,
+        )
+    return replace(total, sources=names)
+
+
+def _asker(bundle: Mapping[str, Any]) -> str:
+    from drystone.verify import statement
+
+    return str(statement(bundle)["predicate"]["actor"]["name"])
+
+
+def _no_such(ref: str) -> NotFound:
+    return NotFound(f"There is no {ref}, or you may not know of it.")
+
+
+__all__ = ["Part", "PassportView", "Project", "Snapshot", "open"]
