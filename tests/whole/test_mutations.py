@@ -1,0 +1,53 @@
+"""No answer without a passport: leave out any step's note and the answer is withheld, not released."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from drystone.errors import PassportIncomplete
+from drystone.ledger.runs import Run
+
+FILES = {"handbook/leave.md": "# Leave\n\nEveryone has 27 days of paid holiday a year.\n"}
+STEPS = ("admit", "search", "compose", "generate", "check", "release")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_without_a_note_there_is_no_answer(
+    step: str, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kb = make(FILES)
+    assert not kb.ask("How many days of paid holiday are there?", actor="bo").refused
+    write = Run.note
+
+    def forgetful(self: Run, name: str, **facts: Any) -> None:
+        if name != step:
+            write(self, name, **facts)
+
+    monkeypatch.setattr(Run, "note", forgetful)
+    with pytest.raises(PassportIncomplete) as caught:
+        kb.ask("How many days of paid holiday are there?", actor="bo")
+    assert "27" not in str(caught.value)
+    monkeypatch.undo()
+    events = [e for e in kb.house.ledger.export() if e["kind"] == "question_failed" or "withheld" in str(e)]
+    assert events, "that an answer was withheld is on record"
+    assert kb.house.ledger.verify().valid
+
+
+def test_a_note_of_other_evidence_is_no_note(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notes must belong together: a search that noted other hits than the prompt rests on is refused."""
+    from dataclasses import replace
+
+    kb = make({**FILES, "handbook/b.md": "# Other\n\nThe canteen opens at noon for everyone.\n"})
+    write = Run.note
+
+    def swapped(self: Run, name: str, **facts: Any) -> None:
+        if name == "search":
+            facts["hits"] = replace(facts["hits"], hits=(), evidence=())
+        write(self, name, **facts)
+
+    monkeypatch.setattr(Run, "note", swapped)
+    with pytest.raises(PassportIncomplete):
+        kb.ask("How many days of paid holiday are there?", actor="bo")
