@@ -38,7 +38,8 @@ class Item:
 class Known:
     """What the catalogue knows of one document that is there now; enough to see whether it changed.
 
-    ``label`` is the one in force, ``override`` whether a person set it; ``first_seen``: milliseconds,
+    ``label`` is the one in force, ``override`` whether a person set it; ``base`` is what the door gave:
+    compare a freshly computed label with that, and the ledger keeps the override; ``first_seen``: milliseconds,
     the first time the ledger saw the document, removals in between included.
     """
 
@@ -50,6 +51,7 @@ class Known:
     label_origin: str
     override: bool
     first_seen: int
+    base: Label | None = None
 
 
 @dataclass(frozen=True, slots=True)
