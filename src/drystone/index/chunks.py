@@ -1,0 +1,239 @@
+"""From a parsed document to chunks, by its structure.
+
+Guarantees: ``chunk.text == parsed.text[chunk.start:chunk.end]``; every character that is not white space is in a
+chunk or is a heading in its chunks' ``heading``; no chunk crosses a heading or a page, none is longer than
+``limit`` code points (and an overlap); linear time, and memory for one section at a time beside the blocks.
+
+**Where it is cut is decided locally.** A text is first laid out in units: paragraphs, and the sentences, rows or
+items of what is too long for one chunk. Each boundary between units has a strength that depends on nothing but
+the words beside it. A boundary is a cut when the stretch around it, as far as the next stronger boundary on each
+side, does not fit in one chunk. (These are the maximal subtrees of a treap that fit: Seidel and Aragon, "Randomized
+Search Trees", 1996; as in content-defined chunking, but with sizes bounded.) So an edit changes the chunk it is in,
+and no packing shifts behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from zlib import crc32
+
+from drystone.index.sentences import sentences
+from drystone.records import Block, Chunk, Parsed
+
+OVERLAP_CHARS = 300  # an overlap longer than this is left out
+TINY = 120  # code points; a paragraph as short as this belongs to its neighbour
+SLICE = 1 << 20  # code points of a long block that are looked at together
+HEADER_CHARS = 200  # of a table's header row that is carried along
+
+_PARAGRAPH = re.compile(r"\S(?:.|\n(?!\s*\n))*")
+_GAP = re.compile(r"\S+(?:\s+\S+)*")
+
+
+class Unit(NamedTuple):
+    """A stretch that is not cut. ``bond``: how much the boundary *before* it wants to stay whole, 2 least."""
+
+    start: int
+    end: int
+    bond: int
+    block: int
+
+
+@dataclass(slots=True)
+class _Section:
+    """What lies under one heading and on one page."""
+
+    heading: tuple[str, ...]
+    page: int | None
+    blocks: list[Block]
+    title: Block | None = None  # the heading itself, while nothing has been found under it
+
+
+def chunks(parsed: Parsed, *, limit: int, overlap: int = 1) -> Iterator[Chunk]:
+    """Chunks in order. ``limit``: code points of one; ``overlap``: sentences that a split passage repeats."""
+    ordinal = 0
+    for section in _sections(parsed):
+        for start, end, heading in _cut(parsed.text, section, max(1, limit), overlap):
+            yield Chunk(ordinal, start, end, parsed.text[start:end], heading, section.page)
+            ordinal += 1
+
+
+def context(chunk_heading: Sequence[str], title: str) -> str:
+    """What is known of a passage beside its own text: the title and the headings above it, one a line."""
+    lines = dict.fromkeys(line for line in (title.strip(), *chunk_heading) if line)
+    return "\n".join(lines)
+
+
+# -- sections ----------------------------------------------------------------------------------------
+def _sections(parsed: Parsed) -> Iterator[_Section]:
+    text = parsed.text
+    path: list[tuple[int, str]] = []
+    section = _Section((), None, [])
+    for block in _whole(text, parsed.blocks):
+        if block.kind == "heading":
+            level = block.level or 1
+            if section.blocks:
+                yield section
+            elif section.title and level <= path[-1][0]:  # a heading with nothing under it is its own passage
+                yield _alone(section)
+            while path and path[-1][0] >= level:
+                path.pop()
+            path.append((level, " ".join(text[block.start : block.end].split()).lstrip("# ")))
+            section = _Section(tuple(name for _, name in path), block.page, [], block)
+        elif section.blocks and block.page != section.page:
+            yield section
+            section = _Section(section.heading, block.page, [block])
+        else:
+            section.page = block.page
+            section.blocks.append(block)
+    if section.blocks:
+        yield section
+    elif section.title:
+        yield _alone(section)
+
+
+def _alone(section: _Section) -> _Section:
+    assert section.title is not None
+    return _Section(section.heading[:-1], section.page, [section.title])
+
+
+def _whole(text: str, blocks: Sequence[Block]) -> Iterator[Block]:
+    """The blocks, and paragraphs for whatever lies between them."""
+    at = 0
+    for block in blocks:
+        if block.start > at:
+            yield from _paragraphs(text, at, block.start)
+        start, end = _trim(text, max(block.start, at), min(block.end, len(text)))
+        if start < end:
+            yield Block(block.kind, start, end, block.level, block.page)
+        at = max(at, block.end)
+    yield from _paragraphs(text, at, len(text))
+
+
+def _paragraphs(text: str, start: int, end: int) -> Iterator[Block]:
+    while start < end:
+        stop = text.find("\n\n", start, end)
+        stop = end if stop < 0 else stop
+        first, last = _trim(text, start, stop)
+        if first < last:
+            yield Block("paragraph", first, last)
+        start = stop + 2
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+# -- cutting -----------------------------------------------------------------------------------------
+def _cut(text: str, section: _Section, limit: int, overlap: int) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    units = _units(text, section.blocks, limit)
+    for first, last in _pieces(text, units, limit):
+        start, heading = units[first].start, section.heading
+        if units[first].bond == 1:  # it begins inside a block
+            block = section.blocks[units[first].block]
+            if block.kind == "paragraph":
+                back = first
+                while back > 0 and first - back < overlap and units[back].bond == 1:
+                    back -= 1
+                if start - units[back].start <= min(OVERLAP_CHARS, limit):
+                    start = units[back].start
+            elif block.kind == "table":
+                header = text[block.start : block.end].partition("\n")[0].strip()
+                heading = (*heading, " ".join(header.split())[:HEADER_CHARS])
+        yield start, units[last].end, heading
+
+
+def _units(text: str, blocks: Sequence[Block], limit: int) -> list[Unit]:
+    units: list[Unit] = []
+    short = False
+    for number, block in enumerate(blocks):
+        now_short = block.end - block.start <= TINY
+        bond = 0 if short or now_short else 2
+        short = now_short
+        if block.end - block.start <= limit:
+            units.append(Unit(block.start, block.end, bond, number))
+            continue
+        for start, end in _inside(text, block, limit):
+            units.append(Unit(start, end, bond, number))
+            bond = 1
+    return units
+
+
+def _inside(text: str, block: Block, limit: int) -> Iterator[tuple[int, int]]:
+    """The sentences of a long paragraph, the lines of anything else; none longer than ``limit``."""
+    at = block.start
+    while at < block.end:
+        stop = _near(text, at, min(at + SLICE, block.end), block.end)
+        if block.kind == "paragraph":
+            spans = [(at + a, at + b) for a, b in sentences(text[at:stop])]
+        else:
+            spans = list(_lines(text, at, stop))
+        for start, end in spans:
+            while end - start > limit:  # a line without an end: at white space, or anywhere
+                middle = text.rfind(" ", start + limit // 2, start + limit)
+                middle = start + limit if middle < 0 else middle
+                yield _trim(text, start, middle)
+                start, _ = _trim(text, middle, end)
+            yield start, end
+        at = stop
+
+
+def _near(text: str, at: int, stop: int, end: int) -> int:
+    """A line's end or white space shortly before ``stop``, so that a slice does not cut a word."""
+    if stop >= end:
+        return end
+    for sign in ("\n", " "):
+        found = text.rfind(sign, max(at + 1, stop - 20_000), stop)
+        if found > 0:
+            return found + 1
+    return stop
+
+
+def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    while start < end:
+        stop = text.find("\n", start, end)
+        stop = end if stop < 0 else stop
+        first, last = _trim(text, start, stop)
+        if first < last:
+            yield first, last
+        start = stop + 1
+
+
+def _pieces(text: str, units: Sequence[Unit], limit: int) -> Iterator[tuple[int, int]]:
+    """First and last unit of each chunk. See the module's docstring."""
+    if not units:
+        return
+    count = len(units)
+    strength = _strengths(text, units)
+    reach = [count - 1] * count  # last unit before the next stronger boundary to the right
+    before = [0] * count  # first unit behind the next stronger boundary to the left
+    stack: list[int] = []
+    for i in range(1, count):  # boundary i lies before unit i
+        while stack and strength[stack[-1]] < strength[i]:
+            reach[stack.pop()] = i - 1
+        before[i] = stack[-1] if stack else 0
+        stack.append(i)
+    first = 0
+    for i in range(1, count):
+        if units[reach[i]].end - units[before[i]].start > limit:
+            yield first, i - 1
+            first = i
+    yield first, count - 1
+
+
+def _strengths(text: str, units: Sequence[Unit]) -> list[tuple[int, int, int]]:
+    """(bond, a hash of the unit's first words, and among equals the ruler sequence, which halves a run evenly)."""
+    out: list[tuple[int, int, int]] = []
+    run, last = 0, None
+    for unit in units:
+        value = (unit.bond, crc32(text[unit.start : min(unit.start + 24, unit.end)].encode("utf-8", "replace")))
+        run = run + 1 if value == last else 1
+        last = value
+        out.append((*value, run & -run))
+    return out
