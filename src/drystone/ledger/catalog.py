@@ -9,7 +9,6 @@ of commits and sequences only grow.
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,9 +21,11 @@ from numpy.typing import NDArray
 from drystone.errors import LedgerError, NotFound
 from drystone.ledger import lineage, log
 from drystone.ledger.store import sql
-from drystone.records import Document, Failure, Known, Label, Quarantined, Relabel, join_all
+from drystone.records import Document, Failure, Known, Label, Quarantined, Relabel
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from drystone.ledger import Ledger
     from drystone.ledger.runs import Run
 
@@ -58,28 +59,40 @@ TOUCH = sql("UPDATE fingerprints SET fingerprint = ? WHERE document = (SELECT do
 ADD_LABEL = sql("INSERT INTO labels (canonical) VALUES (?) ON CONFLICT DO NOTHING")
 LABEL = sql("SELECT label FROM labels WHERE canonical = ?")
 LABEL_NOW = sql(
-    "SELECT label, expires, base, base_expires, origin, override, from_commit FROM label_intervals "
+    "SELECT label, expires, base, base_expires, base_origin, origin, override, from_commit FROM label_intervals "
     "WHERE document = ? AND to_commit IS NULL"
 )
 CLOSE_LABEL = sql("UPDATE label_intervals SET to_commit = ? WHERE document = ? AND to_commit IS NULL")
 OPEN_LABEL = sql(
-    "INSERT INTO label_intervals (document, from_commit, to_commit, label, expires, base, base_expires, origin, "
-    "override, run) VALUES (?,?,NULL,?,?,?,?,?,?,?)"
+    "INSERT INTO label_intervals (document, from_commit, to_commit, label, expires, base, base_expires, base_origin, "
+    "origin, override, run) VALUES (?,?,NULL,?,?,?,?,?,?,?,?)"
 )
-OVERRIDE = sql(
-    "SELECT label, expires, against, against_expires, tightens, origin FROM overrides WHERE target = ?"
-)
+DROP_LABEL = sql("DELETE FROM label_intervals WHERE document = ? AND from_commit = ?")
+_OVERRIDE = "SELECT label, expires, against, against_expires, tightens, origin, n, run FROM overrides "
+OVERRIDE = sql(_OVERRIDE + "WHERE document = ? AND asset = ''")
+OVERRIDES_OF_COPIES = sql(_OVERRIDE + "WHERE asset = ? AND document <> ? AND n > ? ORDER BY document")
 SET_OVERRIDE = sql(
-    "INSERT INTO overrides (target, label, expires, against, against_expires, tightens, origin, n, run) "
-    "VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (target) DO UPDATE SET label = excluded.label, "
+    "INSERT INTO overrides (document, asset, label, expires, against, against_expires, tightens, origin, n, run) "
+    "VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (document, asset) DO UPDATE SET label = excluded.label, "
     "expires = excluded.expires, against = excluded.against, against_expires = excluded.against_expires, "
     "tightens = excluded.tightens, origin = excluded.origin, n = excluded.n, run = excluded.run"
 )
-TIGHTENED = sql(
-    "SELECT DISTINCT o.target, o.label, o.expires FROM sources s JOIN documents d ON d.source = s.source "
-    "JOIN versions v ON v.document = d.document JOIN overrides o ON o.target = v.asset WHERE s.name = ?"
+SET_OVERRIDE_ONCE = sql(
+    "INSERT INTO overrides (document, asset, label, expires, against, against_expires, tightens, origin, n, run) "
+    "VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
 )
-DROP_OVERRIDE = sql("DELETE FROM overrides WHERE target = ?")
+OVERRIDDEN_ASSETS = sql("SELECT asset FROM overrides WHERE document = ? AND asset <> ''")
+DROP_OVERRIDE = sql("DELETE FROM overrides WHERE document = ? AND asset = ?")
+COPIES = sql(
+    "SELECT v.document, d.name, l.base, l.base_expires, l.base_origin FROM versions v "
+    "JOIN documents d ON d.document = v.document "
+    "JOIN label_intervals l ON l.document = v.document AND l.to_commit IS NULL "
+    "WHERE v.asset = ? AND v.to_commit IS NULL ORDER BY v.document"
+)
+TIGHTENED = sql(
+    "SELECT DISTINCT o.asset, o.label, o.expires FROM sources s JOIN documents d ON d.source = s.source "
+    "JOIN versions v ON v.document = d.document JOIN overrides o ON o.asset = v.asset WHERE s.name = ?"
+)
 ASSET_NOW = sql("SELECT asset FROM versions WHERE document = ? AND to_commit IS NULL")
 KNOWN = sql(
     "SELECT d.name, f.fingerprint, v.asset, v.transform, l.label, l.expires, l.origin, l.override, d.first_seen, "
@@ -121,6 +134,7 @@ VIEW_LABELS = sql(
     "SELECT document, label, coalesce(expires, 9223372036854775807) FROM label_intervals "
     "WHERE from_commit > ? AND to_commit IS NULL"
 )
+VIEW_UNLABELLED = sql("SELECT document FROM label_intervals WHERE to_commit > ? AND from_commit <= ?")
 VIEW_LABELS_AT = sql(
     "SELECT document, label, coalesce(expires, 9223372036854775807) FROM label_intervals "
     "WHERE from_commit <= ? AND (to_commit IS NULL OR to_commit > ?)"
@@ -375,7 +389,11 @@ class Catalog:
         with self._database.snapshot() as connection:
             labels = self._all_labels(connection)
             rows = connection.execute(TIGHTENED, (source,)).fetchall()
-        return {asset: replace(labels[label], expires=expires) for asset, label, expires in rows}
+        out: dict[str, Label] = {}
+        for asset, number, expires in rows:
+            label = replace(labels[number], expires=expires)
+            out[asset] = label.join(out[asset]) if asset in out else label
+        return out
 
     def quarantine(self, source: str, failures: Sequence[Quarantined], cleared: Sequence[str] = ()) -> None:
         """Keep why documents did not come in, until they do or are ``cleared`` (because they are gone)."""
@@ -431,6 +449,7 @@ class Catalog:
         pointer = _pointer(connection.execute(POINTER).fetchone())
         since = -1 if old is None else old.commit
         changed = _columns(connection.execute(VIEW_VERSIONS, (since, since, since)), 4)
+        closed = _columns(connection.execute(VIEW_UNLABELLED, (since, since)), 1)
         labelled = _columns(connection.execute(VIEW_LABELS, (since,)), 3)
         documents = _columns(
             connection.execute(VIEW_DOCUMENTS, (0 if old is None else len(old.document_label),)), 2
@@ -449,7 +468,8 @@ class Catalog:
         version_document[changed[0]] = changed[1]
         version_from[changed[0]] = changed[2]
         version_to[changed[0]] = changed[3]
-        document_label[labelled[0]] = labelled[1]
+        document_label[closed[0]], document_expires[closed[0]] = -1, NEVER
+        document_label[labelled[0]] = labelled[1]  # after what was closed, so that its successor stands
         document_expires[labelled[0]] = labelled[2]
         document_source[documents[0]] = documents[1]
         return View(
@@ -501,6 +521,8 @@ class _Apply:
         self.at = 0
         self.sources: dict[str, int] = {}
         self.numbers: dict[Label, int] = {}
+        self.edges: list[tuple[str, str, str, str]] = []
+        self.assets: set[str] = set()  # whose overrides changed
         self.facts: list[Any] = []  # what the log entry's digest covers
         self.counts = {"added": 0, "changed": 0, "relabelled": 0, "removed": 0}
 
@@ -528,6 +550,8 @@ class _Apply:
             self.bring(document, version, first, count)
         for relabel in change.relabelled:
             self.relabel(relabel)
+        self.copies()
+        lineage.connect(connection, self.edges, self.run)
         connection.execute(sql("UPDATE commits SET counts = ? WHERE n = ?"), (_json(self.counts), self.n))
         connection.execute(MOVE, (self.n, *state))
         log.append(
@@ -544,6 +568,7 @@ class _Apply:
                 "change": self.ledger.digest("d", _json(self.facts)),
             },
             self.at,
+            keys=self.ledger.keys,
         )
         return new
 
@@ -570,12 +595,8 @@ class _Apply:
         connection.execute(CLEAR, (document.name,))
         self.facts.append(["version", document.name, document.version, version, first, count])
         self.label(number, document.name, asset.digest, document.label, document.label_origin)
-        lineage.connect(
-            connection,
-            [(document.version, document.name, "version", ""),
-             (document.version, asset.digest, "parsed", document.transform)],
-            document.made_by,
-        )  # fmt: skip
+        self.edges.append((document.version, document.name, "version", ""))
+        self.edges.append((document.version, asset.digest, "parsed", document.transform))
 
     def number(self, document: Document) -> int:
         """The document's integer; allotted at its first sight. A rename keeps the time it was first seen."""
@@ -598,54 +619,61 @@ class _Apply:
 
     def relabel(self, relabel: Relabel) -> None:
         """A new label from the door, or a person's override of it."""
-        connection = self.connection
-        row = connection.execute(DOCUMENT, (relabel.document,)).fetchone()
+        connection, name = self.connection, relabel.document
+        row = connection.execute(DOCUMENT, (name,)).fetchone()
         asset = row and connection.execute(ASSET_NOW, (row[0],)).fetchone()
         now = row and connection.execute(LABEL_NOW, (row[0],)).fetchone()
         if not asset or not now:
             raise NotFound("There is no such document to relabel.", todo="`drystone search` shows what there is.")
-        base = relabel.label
+        base, origin = relabel.label, relabel.origin
         if relabel.override:
-            base = self.stored(now[2], now[3])
-            tightens = relabel.label.at_least(base)
-            values = (self.intern(relabel.label), relabel.label.expires, self.intern(base), base.expires,
-                      tightens, relabel.origin, self.n, self.run)  # fmt: skip
-            connection.execute(SET_OVERRIDE, (relabel.document, *values))
-            if tightens:
-                connection.execute(SET_OVERRIDE, (asset[0], *values))
-            else:  # a person with that right decided about these bytes: an earlier tightening no longer holds
-                connection.execute(DROP_OVERRIDE, (asset[0],))
-        origin = now[4] if relabel.override and not now[5] else relabel.origin
-        if self.label(row[0], relabel.document, asset[0], base, origin):
-            self.counts["relabelled"] += 1
+            base, origin = self.stored(now[2], now[3]), now[4]
+            tightens = not base.at_least(relabel.label)  # it asks for something that the door did not ask for
+            decided = (self.intern(relabel.label), relabel.label.expires, self.intern(base), base.expires,
+                       tightens, relabel.origin, self.n, self.run)  # fmt: skip
+            assets = {found[0] for found in connection.execute(OVERRIDDEN_ASSETS, (name,))} | {asset[0]}
+            connection.execute(SET_OVERRIDE, (name, "", *decided))
+            for one in assets:
+                if tightens:
+                    connection.execute(SET_OVERRIDE, (name, one, *decided))
+                else:
+                    connection.execute(DROP_OVERRIDE, (name, one))
+            self.assets |= assets
+            self.facts.append(["override", name, relabel.label.interned(), relabel.label.expires])
+        self.label(row[0], name, asset[0], base, origin)
 
-    def label(self, number: int, name: str, asset: str, base: Label, origin: str) -> bool:
-        """Open a label interval unless the open one says the same. True if the label in force changed."""
-        connection, label, override = self.connection, base, False
+    def label(self, number: int, name: str, asset: str, base: Label, base_origin: str) -> None:
+        """Open a label interval unless the open one says the same."""
+        connection, label, origin, override = self.connection, base, base_origin, False
         mine = connection.execute(OVERRIDE, (name,)).fetchone()
-        for found in (mine, connection.execute(OVERRIDE, (asset,)).fetchone()):
-            if found is None:
-                continue
-            set_to, against = self.stored(found[0], found[1]), self.stored(found[2], found[3])
+        if mine is not None:
             # What a person decided holds as long as the door asks for no more than they had seen;
             # once it asks for more, both hold.
-            decided = set_to if found is mine and against.at_least(base) else join_all((set_to, base))
-            label = decided if not override else join_all((label, decided))
-            origin, override = found[5], True
-        if mine is not None and mine[4]:  # what tightens the document tightens its new bytes too
-            connection.execute(SET_OVERRIDE, (asset, *mine[:4], True, mine[5], self.n, self.run))
+            decided, against = self.stored(mine[0], mine[1]), self.stored(mine[2], mine[3])
+            label = decided if against.at_least(base) else decided.join(base)
+            origin, override = mine[5], True
+            if mine[4] and connection.execute(SET_OVERRIDE_ONCE, (name, asset, *mine)).rowcount:
+                self.assets.add(asset)  # what tightens the document tightens its new bytes too
+        for theirs in connection.execute(OVERRIDES_OF_COPIES, (asset, name, mine[6] if mine else -1)).fetchall():
+            label, origin, override = label.join(self.stored(theirs[0], theirs[1])), theirs[5], True
         now = connection.execute(LABEL_NOW, (number,)).fetchone()
-        wanted = (self.intern(label), label.expires, self.intern(base), base.expires, origin, override)
-        if now is not None and (*now[:5], bool(now[5])) == wanted:
-            return False
-        if now is not None and now[6] == self.n:  # twice in one commit: the last word counts
-            connection.execute(sql("DELETE FROM label_intervals WHERE document = ? AND from_commit = ?"),
-                               (number, self.n))  # fmt: skip
+        wanted = (self.intern(label), label.expires, self.intern(base), base.expires, base_origin, origin, override)
+        if now is not None and (*now[:6], bool(now[6])) == wanted:
+            return
+        if now is not None and now[7] == self.n:  # twice in one commit: the last word counts
+            connection.execute(DROP_LABEL, (number, self.n))
         else:
             connection.execute(CLOSE_LABEL, (self.n, number))
+            if now is not None and now[:2] != wanted[:2]:
+                self.counts["relabelled"] += 1
         connection.execute(OPEN_LABEL, (number, self.n, *wanted, self.run))
         self.facts.append(["label", name, label.interned(), label.expires, override])
-        return now is None or now[:2] != wanted[:2]
+
+    def copies(self) -> None:
+        """What a person decided about some bytes holds at once for every document that has them now."""
+        for asset in sorted(self.assets):
+            for number, name, base, expires, origin in self.connection.execute(COPIES, (asset,)).fetchall():
+                self.label(number, name, asset, self.stored(base, expires), origin)
 
     def intern(self, label: Label) -> int:
         key = replace(label, expires=None) if label.expires is not None else label

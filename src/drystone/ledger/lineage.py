@@ -8,11 +8,14 @@ snapshots that show it) is not stored a second time, but computed when it is ask
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from drystone.ledger.store import sql
+
+if TYPE_CHECKING:
+    import sqlite3
 
 ADD_NODE = sql("INSERT INTO nodes (ref, kind) VALUES (?, ?) ON CONFLICT DO NOTHING")
 ADD_EDGE = sql(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,8 @@ from drystone.ledger.store import sql
 from drystone.records import Actor, Answer, Checked, Decision, Draft, Hits, Label, Prompt, Relabel, Usage
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from drystone.ledger import Ledger
 
 START = sql("INSERT INTO runs (run, kind, actor, started, state, facts) VALUES (?, ?, ?, ?, 'open', ?)")
@@ -128,7 +129,7 @@ class Run:
         connection.execute(END, (at, state, text, self.id))
         lineage.connect(connection, self._edges, self.id)
         body = {"run": self.id, "kind": self.kind, "state": state, "record": self.ledger.digest("d", self.id, text)}
-        log.append(connection, "run", body, at)
+        log.append(connection, "run", body, at, keys=self.ledger.keys)
 
 
 class Question(Run):

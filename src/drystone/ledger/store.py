@@ -243,12 +243,14 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> int:
     if 0 < found < newest:
         kept = path.with_name(f"{path.name}.format-{found}")
         if not kept.exists():
-            private_file(kept)
-            copy = sqlite3.connect(kept)
+            partial = kept.with_suffix(f".{os.getpid()}")
+            private_file(partial)
+            copy = sqlite3.connect(partial)
             try:
                 connection.backup(copy)
             finally:
                 copy.close()
+            partial.replace(kept)
     if found != newest:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -359,4 +361,7 @@ def guarded(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise explained(error, path) from error
+        told = explained(error, path)
+        if told is error:
+            raise
+        raise told from error

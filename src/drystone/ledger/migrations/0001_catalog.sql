@@ -92,6 +92,7 @@ CREATE TABLE label_intervals (
   expires BIGINT,
   base BIGINT NOT NULL REFERENCES labels (label),
   base_expires BIGINT,
+  base_origin TEXT NOT NULL,
   origin TEXT NOT NULL,
   override BOOLEAN NOT NULL,
   run TEXT NOT NULL,
@@ -101,10 +102,12 @@ CREATE UNIQUE INDEX label_intervals_current ON label_intervals (document) WHERE 
 CREATE INDEX label_intervals_from ON label_intervals (from_commit);
 CREATE INDEX label_intervals_to ON label_intervals (to_commit);
 
--- A person's dated override. ``target`` is a document's name or, when it tightened, a content digest (b:...),
--- so that it also holds for a copy and after a rename. ``against`` is the base label that the person saw.
+-- A person's dated override of a document: one row with ``asset = ''``, and, if it asks for more than the door
+-- did, one for each content the document has had since (b:...), so that a copy or a rename keeps it.
+-- ``against`` is the base label that the person saw.
 CREATE TABLE overrides (
-  target TEXT PRIMARY KEY,
+  document TEXT NOT NULL,
+  asset TEXT NOT NULL,
   label BIGINT NOT NULL REFERENCES labels (label),
   expires BIGINT,
   against BIGINT NOT NULL REFERENCES labels (label),
@@ -112,8 +115,10 @@ CREATE TABLE overrides (
   tightens BOOLEAN NOT NULL,
   origin TEXT NOT NULL,
   n BIGINT NOT NULL REFERENCES commits (n),
-  run TEXT NOT NULL
+  run TEXT NOT NULL,
+  PRIMARY KEY (document, asset)
 );
+CREATE INDEX overrides_asset ON overrides (asset);
 
 CREATE TABLE quarantine (
   document TEXT PRIMARY KEY,
