@@ -20,8 +20,9 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from drystone.index.weights import MINILM, verify
 from onnx import TensorProto, checker, helper, numpy_helper
+
+from drystone.index.weights import MINILM, verify
 
 GRAPH = Path(__file__).with_name("minilm.onnx")
 LAYERS, HEADS, WIDTH, EPSILON = 6, 12, 384, 1e-12
@@ -67,12 +68,15 @@ class Builder:
 
     def norm(self, x: str, name: str) -> str:
         return self.op(
-            "LayerNormalization", x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), axis=-1, epsilon=EPSILON
+            "LayerNormalization",
+            *(x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias")),
+            axis=-1,
+            epsilon=EPSILON,
         )
 
 
 def build(weights: Path) -> bytes:
-    """The graph for ``input_ids`` and ``attention_mask``, int64 (batch, tokens), to ``vector``, float32 (batch, 384)."""
+    """From ``input_ids`` and ``attention_mask``, int64 (batch, tokens), to ``vector``, float32 (batch, 384)."""
     b = Builder(weights)
     for name, number in (("zero", 0), ("one", 1)):
         b.constant(name, np.int64(number).reshape(()))

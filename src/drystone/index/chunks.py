@@ -2,7 +2,7 @@
 
 Guarantees: ``chunk.text == parsed.text[chunk.start:chunk.end]``; every character that is not white space is in a
 chunk or is a heading in its chunks' ``heading``; no chunk crosses a heading or a page, none is longer than
-``limit`` code points (and an overlap); linear time, and memory for one section at a time beside the blocks.
+``limit`` code points (and an overlap); linear time, and memory for a bounded part of a section at a time.
 
 **Where it is cut is decided locally.** A text is first laid out in units: paragraphs, and the sentences, rows or
 items of what is too long for one chunk. Each boundary between units has a strength that depends on nothing but
@@ -14,9 +14,9 @@ and no packing shifts behind it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 from zlib import crc32
 
@@ -25,19 +25,19 @@ from drystone.records import Block, Chunk, Parsed
 
 OVERLAP_CHARS = 300  # an overlap longer than this is left out
 TINY = 120  # code points; a paragraph as short as this belongs to its neighbour
+WINDOW = 1 << 16  # units of a section that are looked at together
 SLICE = 1 << 20  # code points of a long block that are looked at together
 HEADER_CHARS = 200  # of a table's header row that is carried along
 
-_PARAGRAPH = re.compile(r"\S(?:.|\n(?!\s*\n))*")
-_GAP = re.compile(r"\S+(?:\s+\S+)*")
+Strength = tuple[int, int, int]
 
 
 class Unit(NamedTuple):
-    """A stretch that is not cut. ``bond``: how much the boundary *before* it wants to stay whole, 2 least."""
+    """A stretch that is not cut. ``gap``: what lies before it: 0 a tiny neighbour, 1 its own block, 2 another block."""
 
     start: int
     end: int
-    bond: int
+    gap: int
     block: int
 
 
@@ -132,37 +132,49 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
 
 # -- cutting -----------------------------------------------------------------------------------------
 def _cut(text: str, section: _Section, limit: int, overlap: int) -> Iterator[tuple[int, int, tuple[str, ...]]]:
-    units = _units(text, section.blocks, limit)
-    for first, last in _pieces(text, units, limit):
-        start, heading = units[first].start, section.heading
-        if units[first].bond == 1:  # it begins inside a block
-            block = section.blocks[units[first].block]
-            if block.kind == "paragraph":
-                back = first
-                while back > 0 and first - back < overlap and units[back].bond == 1:
-                    back -= 1
-                if start - units[back].start <= min(OVERLAP_CHARS, limit):
-                    start = units[back].start
-            elif block.kind == "table":
-                header = text[block.start : block.end].partition("\n")[0].strip()
-                heading = (*heading, " ".join(header.split())[:HEADER_CHARS])
-        yield start, units[last].end, heading
+    for units, strength in _windows(text, _units(text, section.blocks, limit)):
+        for first, last in _pieces(units, strength, limit):
+            start, heading = units[first].start, section.heading
+            if units[first].gap == 1:  # it begins inside a block
+                block = section.blocks[units[first].block]
+                if block.kind == "paragraph":
+                    back = first
+                    while back > 0 and first - back < overlap and units[back].gap == 1:
+                        back -= 1
+                    if start - units[back].start <= min(OVERLAP_CHARS, limit):
+                        start = units[back].start
+                elif block.kind == "table":
+                    header = text[block.start : block.start + HEADER_CHARS].partition("\n")[0]
+                    heading = (*heading, " ".join(header.split()))
+            yield start, units[last].end, heading
 
 
-def _units(text: str, blocks: Sequence[Block], limit: int) -> list[Unit]:
-    units: list[Unit] = []
+def _units(text: str, blocks: Sequence[Block], limit: int) -> Iterator[Unit]:
     short = False
     for number, block in enumerate(blocks):
         now_short = block.end - block.start <= TINY
-        bond = 0 if short or now_short else 2
+        gap = 0 if short or now_short else 2
         short = now_short
         if block.end - block.start <= limit:
-            units.append(Unit(block.start, block.end, bond, number))
+            yield Unit(block.start, block.end, gap, number)
             continue
         for start, end in _inside(text, block, limit):
-            units.append(Unit(start, end, bond, number))
-            bond = 1
-    return units
+            yield Unit(start, end, gap, number)
+            gap = 1
+
+
+def _windows(text: str, units: Iterator[Unit]) -> Iterator[tuple[list[Unit], list[Strength]]]:
+    """A bounded number of units at a time; where a section has more, its strongest boundaries are cuts."""
+    window: list[Unit] = []
+    while True:
+        window += islice(units, WINDOW - len(window))
+        strength = _strengths(text, window)
+        if len(window) < WINDOW:
+            yield window, strength
+            return
+        end = max(range(WINDOW // 2, WINDOW), key=strength.__getitem__)
+        yield window[:end], strength[:end]
+        window = window[end:]
 
 
 def _inside(text: str, block: Block, limit: int) -> Iterator[tuple[int, int]]:
@@ -205,12 +217,11 @@ def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = stop + 1
 
 
-def _pieces(text: str, units: Sequence[Unit], limit: int) -> Iterator[tuple[int, int]]:
+def _pieces(units: Sequence[Unit], strength: Sequence[Strength], limit: int) -> Iterator[tuple[int, int]]:
     """First and last unit of each chunk. See the module's docstring."""
     if not units:
         return
     count = len(units)
-    strength = _strengths(text, units)
     reach = [count - 1] * count  # last unit before the next stronger boundary to the right
     before = [0] * count  # first unit behind the next stronger boundary to the left
     stack: list[int] = []
@@ -227,12 +238,13 @@ def _pieces(text: str, units: Sequence[Unit], limit: int) -> Iterator[tuple[int,
     yield first, count - 1
 
 
-def _strengths(text: str, units: Sequence[Unit]) -> list[tuple[int, int, int]]:
-    """(bond, a hash of the unit's first words, and among equals the ruler sequence, which halves a run evenly)."""
-    out: list[tuple[int, int, int]] = []
-    run, last = 0, None
+def _strengths(text: str, units: Sequence[Unit]) -> list[Strength]:
+    """Bond, a hash of the unit's first words, and among equals the ruler sequence, which halves a run evenly."""
+    out: list[Strength] = []
+    run = 0
+    last: tuple[int, int] | None = None
     for unit in units:
-        value = (unit.bond, crc32(text[unit.start : min(unit.start + 24, unit.end)].encode("utf-8", "replace")))
+        value = (unit.gap, crc32(text[unit.start : min(unit.start + 24, unit.end)].encode("utf-8", "replace")))
         run = run + 1 if value == last else 1
         last = value
         out.append((*value, run & -run))

@@ -151,7 +151,8 @@ def _part(path: Path) -> bool:
 
 def _identity(files: str, window: int) -> str:
     """Weights, tokenizer, pooling, window and precision together."""
-    return hashlib.sha256(f"{files}\nmean of tokens, mean of windows of {window}, fp32, unit length".encode()).hexdigest()
+    recipe = f"mean of tokens, mean of windows of {window}, fp32, unit length"
+    return hashlib.sha256(f"{files}\n{recipe}".encode()).hexdigest()
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

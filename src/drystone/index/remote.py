@@ -13,13 +13,16 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drystone.errors import ModelUnavailable, SettingsError
 from drystone.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
 
 TRIES = 5
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
@@ -48,7 +51,8 @@ class OpenAIEmbedder:
         self._key = options.get("key")
         self._batch, self._timeout = int(options.get("batch", 64)), float(options.get("timeout_s", 60))
         self._shorten = bool(options.get("shorten", False))
-        self._folder, self._transport, self._client = settings.folder, transport, None
+        self._folder, self._transport = settings.folder, transport
+        self._client: httpx.Client | None = None
         identity = [self._url, self._model, str(self.dimensions), str(options.get("revision", ""))]
         self.digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()
 
@@ -61,7 +65,8 @@ class OpenAIEmbedder:
         length = np.linalg.norm(out, axis=1, keepdims=True)
         if len(out) and not (length > 0).all():
             raise self._wrong("a vector of length 0")
-        return out / np.maximum(length, 1e-12)
+        out /= length
+        return out
 
     def _ask(self, texts: list[str]) -> NDArray[np.float32]:
         body: dict[str, Any] = {"model": self._model, "input": texts, "encoding_format": "float"}
@@ -119,8 +124,7 @@ class OpenAIEmbedder:
             if kind == "file":
                 return (self._folder / Path(name).expanduser()).read_text().strip()
         except (KeyError, OSError):
-            pass_on = f"{kind}:{name}"
-            raise SettingsError(f"The key of [embedding] is not there: {pass_on}.", todo="Set it.") from None
+            raise SettingsError(f"The key of [embedding] is not at {kind}:{name}.", todo="Put it there.") from None
         raise SettingsError("The key of [embedding] names no place.", todo='Write key = "env:NAME" or "file:PATH".')
 
 

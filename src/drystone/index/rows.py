@@ -54,9 +54,9 @@ def build(index: Index, documents: Sequence[Document], batch: Batch, run: Run) -
     numbers = tuple(range(reserved.versions, reserved.versions + len(documents)))
     passages = list(chain.from_iterable(cut))
     owners = np.repeat(np.arange(len(documents)), counts)
+    titles = [title(d.name, d.parsed.title or d.asset.title) for d in documents]
     contexts = [
-        context(chunk.heading, title(documents[owner].name, documents[owner].parsed.title or documents[owner].asset.title))
-        for chunk, owner in zip(passages, owners.tolist(), strict=True)
+        context(chunk.heading, titles[owner]) for chunk, owner in zip(passages, owners.tolist(), strict=True)
     ]
     languages = [index.language(chunk.text) for chunk in passages]
     texts = [whole(around, chunk.text) for around, chunk in zip(contexts, passages, strict=True)]
@@ -168,7 +168,7 @@ def _postings(index: Index, texts: Sequence[str], first: int) -> tuple[pa.Table 
         return None, np.zeros(0, np.int32)
     term = np.concatenate([s.term for s in slabs])
     chunk = np.concatenate([s.text + (first + i * SLAB) for i, s in enumerate(slabs)])
-    count = np.concatenate([s.count for s in slabs])
+    count = np.concatenate([s.times for s in slabs])
     tokens = np.concatenate([s.tokens for s in slabs])
     if not len(term):
         return None, tokens

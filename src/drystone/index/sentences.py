@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 
-ABBREVIATIONS = frozenset(
-    """mr mrs ms dr prof rev hon st sr jr gen col capt lt sgt gov sen rep pres messrs
+_SHORT = """
+    mr mrs ms dr prof rev hon st sr jr gen col capt lt sgt gov sen rep pres messrs
     vs etc al ca cf approx dept est inc ltd co corp bros plc llc fig figs eq eqs sec ch chap vol vols ed eds
     no nos nr art arts para paras pp p pg ref refs tel ext max min avg resp incl excl ver rev e.g i.e a.m p.m
     jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun
-    bzw z.b d.h u.a evtl ggf usw str abs ziff m.e""".split()
-)
-_NUMBERED = frozenset("no nos nr fig figs eq eqs sec ch chap vol vols art arts para paras pp p pg ref abs ziff".split())
+    bzw z.b d.h u.a evtl ggf usw str abs ziff m.e
+"""
+_BEFORE_NUMBERS = "no nos nr fig figs eq eqs sec ch chap vol vols art arts para paras pp p pg ref abs ziff"
+ABBREVIATIONS = frozenset(_SHORT.split())
+_NUMBERED = frozenset(_BEFORE_NUMBERS.split())
 _CLOSE = "\"'”’»)\\]）」』】》"
 _BREAK = re.compile(
     rf"(?P<cjk>[。！？｡][{_CLOSE}]*)"

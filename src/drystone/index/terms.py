@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 VERSION = "terms/1"
 REMEMBERED = 400_000  # words; about 60 MB, then the memory starts anew
 
-STOP = frozenset(
-    """a an and are as at be been but by can did do does for from had has have he her his how i if in into is it its
+_STOP = """
+    a an and are as at be been but by can did do does for from had has have he her his how i if in into is it its
     me my of on or our s she so t than that the their them then there these they this those to too up was
-    we were what when where which while who whom why will with would you your""".split()
-) - {"no", "not", "nor"}
+    we were what when where which while who whom why will with would you your
+"""
+STOP = frozenset(_STOP.split())  # not "no" and "not": they decide what a sentence says
 
 # Letters, digits and the marks that Indic, Arabic, Hebrew and South-East Asian words need (not \w in Python).
 _LETTER = (
@@ -50,7 +51,7 @@ class Counts(NamedTuple):
 
     term: NDArray[np.uint64]
     text: NDArray[np.int64]  # place in what was counted
-    count: NDArray[np.uint8]  # stops at 255
+    times: NDArray[np.uint8]  # stops at 255
     tokens: NDArray[np.int32]  # terms of each text, all occurrences
 
 
