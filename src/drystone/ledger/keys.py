@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from drystone.errors import Busy, FormatError, NotFound, ProofFailed, StateUnavailable
 
@@ -243,7 +243,7 @@ class KeyRing:
         if row[5]:
             self._finish()
 
-    def _found(self, connection: sqlite3.Connection, ring: str, name: str) -> tuple[object, ...]:
+    def _found(self, connection: sqlite3.Connection, ring: str, name: str) -> tuple[Any, ...]:
         """Make the project's keys, unless another process has just done so."""
         for statement in filter(str.strip, _SCHEMA.split(";")):
             connection.execute(statement)
@@ -278,8 +278,10 @@ class KeyRing:
             return self._unwrap(id, rows[0][0])
         key, nonce = secrets.token_bytes(_KEY), secrets.token_bytes(_NONCE)
         wrapped = nonce + self._wrapping.encrypt(nonce, key, b"key:" + id.encode())
-        statement = "UPDATE keys SET wrapped = ? WHERE id = ?" if rows else "INSERT INTO keys (wrapped, id) VALUES (?, ?)"
-        connection.execute(statement, (wrapped, id))
+        if rows:
+            connection.execute("UPDATE keys SET wrapped = ? WHERE id = ?", (wrapped, id))
+        else:
+            connection.execute("INSERT INTO keys (id, wrapped) VALUES (?, ?)", (id, wrapped))
         return key
 
     def _unwrap(self, id: str, wrapped: bytes) -> bytes:
