@@ -25,7 +25,7 @@ from drystone.errors import NotFound, PassportIncomplete
 from drystone.ledger import log
 from drystone.ledger.contents import Record, new_id
 from drystone.ledger.store import sql
-from drystone.records import Checked, Decision, Evidence, format_time
+from drystone.records import Checked, Citation, Decision, Evidence, format_time
 
 if TYPE_CHECKING:
     from drystone.ledger import Ledger
@@ -197,20 +197,30 @@ def _evidence(ledger: Ledger, facts: _Facts, salt: bytes, checked: Checked) -> d
             "chunk": hit.chunk, "document": documents.place(document), "start": one.start, "end": one.end,
             "score": round(one.score, 6), "text": salted(salt, f"evidence {n}", one.quote),
         })  # fmt: skip
-    places = {(e.hit.chunk, e.start, e.end): n for n, e in reversed(list(enumerate(resting)))}
     return {
         "documents": documents.rows,
         "labels": labels.rows,
         "transforms": transforms.rows,
         "evidence": rows,
         "citations": [
-            {"n": c.n, "evidence": places[c.chunk, c.start, c.end], "supported": c.supported}
-            if (c.chunk, c.start, c.end) in places
-            else {"n": c.n, "chunk": c.chunk, "start": c.start, "end": c.end, "supported": c.supported}
+            {"n": c.n, "evidence": _place(c, resting), "supported": c.supported}
             for c in (checked.citations if checked.refused is None else ())
         ],
         "label": None if checked.label is None or checked.refused else checked.label.to_dict(),
     }
+
+
+def _place(citation: Citation, resting: Sequence[Evidence]) -> int:
+    """Which evidence a citation names: the one of its span, or the first that holds it."""
+    same = [n for n, one in enumerate(resting) if one.hit.chunk == citation.chunk]
+    holding = [n for n in same if resting[n].start <= citation.start and citation.end <= resting[n].end]
+    exact = [n for n in holding if (resting[n].start, resting[n].end) == (citation.start, citation.end)]
+    if not holding:
+        raise PassportIncomplete(
+            "The answer was withheld, because a citation has no evidence.",
+            looked=f"We looked for citation {citation.n} in the evidence of the answer.",
+        )
+    return (exact or holding)[0]
 
 
 class _Table:
