@@ -62,7 +62,8 @@ def test_versions_have_intervals(ledger: Ledger, run: Run) -> None:
     assert visible(catalog.view(0)) == set()
     assert visible(catalog.view(1)) == {0, 1} and visible(catalog.view(2)) == visible(catalog.view()) == {2}
     pointer = catalog.pointer()
-    assert (pointer.commit, dict(pointer.tables), pointer.generation, pointer.policy) == (2, {"chunks": 4}, "g:1", "sha256:p")
+    assert (pointer.commit, dict(pointer.tables), pointer.generation) == (2, {"chunks": 4}, "g:1")
+    assert pointer.policy == "sha256:p"
     assert catalog.at(1).sequence == 1 and catalog.generations() == ["g:1"]
     now, then = catalog.document(A), catalog.document(A, 1)
     assert now and then and (now.version.number, then.version.number) == (2, 0)
@@ -244,7 +245,8 @@ from tests.ledger.build import BO, change, document, open_ledger
 ledger = open_ledger(Path(sys.argv[1]))
 with ledger.run("test", actor=BO) as run:
     for n in range(10):
-        ledger.catalog.apply(change(ledger, f"{sys.argv[2]}{n}", [document(ledger, f"docs:{sys.argv[2]}{n}", "x")]), run)
+        name = f"{sys.argv[2]}{n}"
+        ledger.catalog.apply(change(ledger, name, [document(ledger, f"docs:{name}", "x")]), run)
     run.close()
 ledger.close()
 """
@@ -338,5 +340,7 @@ def test_any_history(tmp_path: Path) -> None:
     Histories.folder = tmp_path
     run_state_machine_as_test(
         Histories,
-        settings=settings(max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)),
+        settings=settings(
+            max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
     )

@@ -203,7 +203,7 @@ def test_an_older_format_is_migrated_after_a_copy(tmp_path: Path, monkeypatch: p
     old = Database(path)
     old.write(lambda c: c.execute("INSERT INTO a VALUES ('kept')"))
     old.close()
-    (steps / "0002_b.sql").write_text("-- b; with a semicolon\nCREATE TABLE b (y TEXT);\nINSERT INTO b SELECT x FROM a;")
+    (steps / "0002_b.sql").write_text("-- b; c\nCREATE TABLE b (y TEXT);\nINSERT INTO b SELECT x FROM a;")
     assert store.pending(path) == (1, ["0002_b.sql"])
     new = Database(path)
     assert new.read().execute("SELECT y FROM b").fetchone()[0] == "kept" and new.format == 2

@@ -89,7 +89,6 @@ def reach(connection: sqlite3.Connection, ref: str, project: str) -> list[Node]:
 def origin(connection: sqlite3.Connection, ref: str) -> list[Node]:
     """Everything that ``ref`` was made from, nearest first, without ``ref`` itself; then the runs that made it."""
     found = [Node(*row) for row in connection.execute(BACK, (ref,))]
-    runs = dict.fromkeys(
-        run for node in found if node.kind not in ("document", "asset") for (run,) in connection.execute(RUNS, (node.ref,))
-    )
-    return found[1:] + [Node(run, "run") for run in runs if run]
+    made = [node.ref for node in found if node.kind not in ("document", "asset")]
+    runs = dict.fromkeys(run for ref in made for (run,) in connection.execute(RUNS, (ref,)))
+    return found[1:] + [Node(run, "run") for run in runs]

@@ -7,7 +7,6 @@ recorded as such: if any step's note is missing or contradicts another, nothing 
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from base64 import urlsafe_b64encode
@@ -17,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from drystone.errors import DrystoneError, LedgerError, PassportIncomplete, Refused
 from drystone.ledger import lineage, log
-from drystone.ledger.catalog import Change, Pointer
+from drystone.ledger.change import Change, Pointer, as_json
 from drystone.ledger.store import sql
 from drystone.records import Actor, Answer, Checked, Decision, Draft, Hits, Label, Prompt, Relabel, Usage
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from drystone.ledger import Ledger
+    from drystone.records.answer import Reason
 
 START = sql("INSERT INTO runs (run, kind, actor, started, state, facts) VALUES (?, ?, ?, ?, 'open', ?)")
 END = sql("UPDATE runs SET ended = ?, state = ?, record = ? WHERE run = ?")
@@ -59,7 +59,7 @@ class Run:
         self._edges: list[tuple[str, str, str, str]] = []
         self._clock = time.perf_counter()
         self.started = ledger.now()
-        row = (self.id, kind, actor.name, self.started, _json(plain(facts)))
+        row = (self.id, kind, actor.name, self.started, as_json(plain(facts)))
         # Not waited for: it is written before anything that this run writes, and its failure is raised then.
         self._start: Future[Any] = ledger.database.submit(lambda connection: connection.execute(START, row))
 
@@ -125,7 +125,7 @@ class Run:
     def _write_end(self, connection: sqlite3.Connection, state: str, outcome: Mapping[str, Any]) -> None:
         at = self.ledger.tick(connection)
         record = {"steps": self._steps, "timings": {k: round(v, 3) for k, v in self.timings.items()}, **outcome}
-        text = _json(record)
+        text = as_json(record)
         connection.execute(END, (at, state, text, self.id))
         lineage.connect(connection, self._edges, self.id)
         body = {"run": self.id, "kind": self.kind, "state": state, "record": self.ledger.digest("d", self.id, text)}
@@ -151,37 +151,44 @@ class Question(Run):
         self._still_open()
         faults = missing(self.notes) or contradictions(self.notes, checked)
         if faults:
-            self._end("withheld", failure="passport_incomplete", faults=faults)
+            self._withhold(faults)
             raise PassportIncomplete(
                 "The answer was withheld, because its passport would not be complete.",
                 looked=f"In run {self.id}: {'; '.join(faults)}.",
                 todo="Every step must note what it did; see the run's record.",
             )
-        return self._answer(checked, "refused" if checked.refused else "sealed")
+        return self._answer(checked, "sealed" if checked.refused is None else "refused")
 
     def refuse(self, error: Refused) -> Answer:
         """End in a refusal that some step raised. It has a passport too, over the notes there are."""
         self._still_open()
-        checked = Checked(
-            text="", citations=(), evidence=(), mode="refused", refused=error.reason, label=None  # type: ignore[arg-type]
-        )
-        return self._answer(checked, "refused")
+        reason = cast("Reason", error.reason)
+        return self._answer(Checked("", (), (), "refused", refused=reason), "refused")
+
+    def _withhold(self, faults: Sequence[str]) -> None:
+        self._end("withheld", failure="passport_incomplete", faults=list(faults))
 
     def _answer(self, checked: Checked, state: str) -> Answer:
         from drystone.ledger import passports
 
         self.timings["total_ms"] = (time.perf_counter() - self._clock) * 1000
         self._start.result()
-        passport = passports.build(self.ledger, self, checked)
-        for evidence in checked.evidence:
-            self.edge(passport.ref, "evidence", of=[evidence.hit.chunk])
-            self.edge(evidence.hit.chunk, "chunk", of=[evidence.hit.version])
-        for step, fact, kind in (("compose", "template", "prompt"), ("search", "generation", "search"),
-                                 ("generate", "weights", "model")):  # fmt: skip
-            note = self.notes.get(step, {})
-            ref = note["prompt"].template if fact == "template" and "prompt" in note else note.get(fact)
-            if ref and state == "sealed":
-                self.edge(passport.ref, kind, of=[ref])
+        try:
+            passport = passports.build(self.ledger, self, checked)
+        except PassportIncomplete as error:
+            self._withhold([error.looked])
+            raise
+        if state == "sealed":
+            for evidence in checked.evidence:
+                self.edge(passport.ref, "evidence", of=[evidence.hit.chunk])
+                self.edge(evidence.hit.chunk, "chunk", of=[evidence.hit.version])
+            made_with = {
+                "prompt": self.notes["compose"]["prompt"].template,
+                "generation": self.notes["search"]["generation"],
+                "model": self.notes["generate"]["weights"],
+            }
+            for kind, ref in made_with.items():
+                self.edge(passport.ref, kind, of=[ref] if ref else [])
 
         def write(connection: sqlite3.Connection) -> None:
             passport.write(connection)
@@ -189,14 +196,15 @@ class Question(Run):
 
         self.ledger.database.write(write)
         self.state = state
+        silent = checked.refused == "no_evidence"  # nothing that depends on what the asker may not see
         return Answer(
             text=checked.text,
             refused=checked.refused is not None,
             reason=checked.refused,
-            citations=checked.citations,
+            citations=() if checked.refused else checked.citations,
             passport=passport.ref,
-            mode=checked.mode,
-            notes=checked.notes,
+            mode="refused" if silent else checked.mode,
+            notes=() if silent else checked.notes,
             label=checked.label,
             usage=checked.usage,
             timings=dict(self.timings),
@@ -240,6 +248,8 @@ def contradictions(notes: Mapping[str, Mapping[str, Any]], released: Checked) ->
             faults.append("the answer has a citation that was not checked")
         if any(known.get(c.chunk) != (c.version, c.document) for c in released.citations):
             faults.append("the answer cites what the search did not find")
+        if released.text != checked.text:
+            faults.append("the answer has another text than was checked")
         if not released.citations:
             faults.append("the answer has no citation")
         if checked.refused is not None:
@@ -274,7 +284,9 @@ def plain(value: Any) -> Any:
             "evidence": [[e.hit.chunk, e.start, e.end] for e in value.evidence],
         }  # fmt: skip
     if isinstance(value, Draft):
-        return {"model": value.model, "finish": value.finish, "usage": value.usage.to_dict(), "notes": list(value.notes)}
+        return {
+            "model": value.model, "finish": value.finish, "usage": value.usage.to_dict(), "notes": list(value.notes),
+        }  # fmt: skip
     if isinstance(value, Checked):
         return {
             "mode": value.mode, "refused": value.refused, "notes": list(value.notes),
@@ -289,7 +301,3 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     raise LedgerError(f"A note cannot hold a {type(value).__name__}.", todo="Use records or JSON values.")
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -29,10 +29,9 @@ PARAMETER = "?"  # PostgreSQL's drivers write %s
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_MS = 30_000
 GROUP = 256  # most callables of one transaction
-NETWORK = frozenset(
-    "nfs nfs4 cifs smb smb2 smb3 smbfs afs ceph coda gfs2 glusterfs lustre ncpfs ocfs2 9p davfs webdav "
-    "fuse.sshfs fuse.s3fs fuse.gcsfuse fuse.blobfuse fuse.rclone fuse.goofys fuse.glusterfs fuse.cephfs "
-    "fuse.mount-s3 beegfs gpfs vboxsf".split()
+NETWORK = re.compile(
+    r"nfs4?|cifs|smb\d?|smbfs|afs|ceph|coda|gfs2|glusterfs|lustre|ncpfs|ocfs2|9p|davfs|webdav|beegfs|gpfs|vboxsf|"
+    r"fuse\.(sshfs|s3fs|gcsfuse|blobfuse2?|rclone|goofys|glusterfs|cephfs|ceph|mount-s3|juicefs)"
 )
 _UNUSABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB,
              sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM}  # fmt: skip
@@ -130,11 +129,11 @@ class Database:
             for _, future in jobs:
                 future.set_exception(explained(error, self.path))
             return
-        for future, result, error in done:
-            if error is None:
+        for future, result, failure in done:
+            if failure is None:
                 future.set_result(result)
             else:
-                future.set_exception(explained(error, self.path))
+                future.set_exception(explained(failure, self.path))
 
     # -- reading ------------------------------------------------------------------------------------
     def read(self) -> sqlite3.Connection:
@@ -318,7 +317,7 @@ def file_system(folder: Path) -> str:
 def refuse_network(folder: Path) -> None:
     """WAL needs memory shared between processes, which a network file system cannot give."""
     kind = file_system(folder)
-    if kind in NETWORK:
+    if NETWORK.fullmatch(kind):
         raise StateUnavailable(
             f"The state folder lies on a network file system ({kind}), where the ledger could be damaged.",
             looked=f"It is {folder}.",
