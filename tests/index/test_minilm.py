@@ -43,7 +43,7 @@ def test_it_holds_what_every_embedder_must(model: MiniLM) -> None:
 
 def test_meaning(model: MiniLM) -> None:
     question, answer, other = model.embed(
-        ["How long do I have to return an item?", "Goods go back within 45 days of delivery.", "The cat sat on the mat."]
+        ["How long do I have to return an item?", "Goods may go back within 45 days.", "The cat sat on the mat."]
     )
     assert question @ answer > 0.4 > 0.2 > question @ other
 
