@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drystone.errors import NotFound
@@ -76,7 +76,12 @@ COPIES = sql(
     "JOIN label_intervals l ON l.document = v.document AND l.to_commit IS NULL "
     "WHERE v.asset = ? AND v.to_commit IS NULL ORDER BY v.document"
 )
-ASSET_NOW = sql("SELECT asset FROM versions WHERE document = ? AND to_commit IS NULL")
+STATE_NOW = sql(
+    "SELECT d.document, v.asset, l.label, l.expires, l.base, l.base_expires, l.base_origin, l.origin, l.override, "
+    "l.from_commit FROM documents d JOIN versions v ON v.document = d.document AND v.to_commit IS NULL "
+    "JOIN label_intervals l ON l.document = d.document AND l.to_commit IS NULL WHERE d.name = ?"
+)
+ANY_OVERRIDE = sql("SELECT 1 FROM overrides LIMIT 1")
 CLEAR = sql("DELETE FROM quarantine WHERE document = ?")
 
 
@@ -120,7 +125,9 @@ class Application:
         self.n = 0
         self.at = 0
         self.sources: dict[str, int] = {}
-        self.numbers: dict[Label, int] = {}
+        self.numbers: dict[Label, int] = {}  # of labels, with ``expires`` or without
+        self.canonical: dict[int, str] = {}
+        self.overridden = connection.execute(ANY_OVERRIDE).fetchone() is not None
         self.edges: list[tuple[str, str, str, str]] = []
         self.assets: set[str] = set()  # whose overrides changed
         self.facts: list[Any] = []  # what the log entry's digest covers
@@ -194,7 +201,8 @@ class Application:
         connection.execute(SET_FINGERPRINT, (number, asset.fingerprint))
         connection.execute(CLEAR, (document.name,))
         self.facts.append(["version", document.name, document.version, version, first, count])
-        self.label(number, document.name, asset.digest, document.label, document.label_origin)
+        now = connection.execute(LABEL_NOW, (number,)).fetchone()
+        self.label(number, document.name, asset.digest, document.label, document.label_origin, now)
         self.edges.append((document.version, document.name, "version", ""))
         self.edges.append((document.version, asset.digest, "parsed", document.transform))
 
@@ -220,18 +228,17 @@ class Application:
     def relabel(self, relabel: Relabel) -> None:
         """A new label from the door, or a person's override of it."""
         connection, name = self.connection, relabel.document
-        row = connection.execute(DOCUMENT, (name,)).fetchone()
-        asset = row and connection.execute(ASSET_NOW, (row[0],)).fetchone()
-        now = row and connection.execute(LABEL_NOW, (row[0],)).fetchone()
-        if not asset or not now:
+        state = connection.execute(STATE_NOW, (name,)).fetchone()
+        if state is None:
             raise NotFound("There is no such document to relabel.", todo="`drystone search` shows what there is.")
+        number, asset, now = state[0], state[1], state[2:]
         base, origin = relabel.label, relabel.origin
         if relabel.override:
             base, origin = self.stored(now[2], now[3]), now[4]
             tightens = not base.at_least(relabel.label)  # it asks for something that the door did not ask for
             decided = (self.intern(relabel.label), relabel.label.expires, self.intern(base), base.expires,
                        tightens, relabel.origin, self.n, self.run)  # fmt: skip
-            assets = {found[0] for found in connection.execute(OVERRIDDEN_ASSETS, (name,))} | {asset[0]}
+            assets = {found[0] for found in connection.execute(OVERRIDDEN_ASSETS, (name,))} | {asset}
             connection.execute(SET_OVERRIDE, (name, "", *decided))
             for one in assets:
                 if tightens:
@@ -239,13 +246,14 @@ class Application:
                 else:
                     connection.execute(DROP_OVERRIDE, (name, one))
             self.assets |= assets
+            self.overridden = True
             self.facts.append(["override", name, relabel.label.interned(), relabel.label.expires])
-        self.label(row[0], name, asset[0], base, origin)
+        self.label(number, name, asset, base, origin, now)
 
-    def label(self, number: int, name: str, asset: str, base: Label, base_origin: str) -> None:
-        """Open a label interval unless the open one says the same."""
+    def label(self, number: int, name: str, asset: str, base: Label, base_origin: str, now: Any) -> None:
+        """Open a label interval unless the open one (``now``, a row of ``LABEL_NOW``) says the same."""
         connection, label, origin, override = self.connection, base, base_origin, False
-        mine = connection.execute(OVERRIDE, (name,)).fetchone()
+        mine = connection.execute(OVERRIDE, (name,)).fetchone() if self.overridden else None
         if mine is not None:
             # What a person decided holds as long as the door asks for no more than they had seen;
             # once it asks for more, both hold.
@@ -254,9 +262,10 @@ class Application:
             origin, override = mine[5], True
             if mine[4] and connection.execute(SET_OVERRIDE_ONCE, (name, asset, *mine)).rowcount:
                 self.assets.add(asset)  # what tightens the document tightens its new bytes too
-        for theirs in connection.execute(OVERRIDES_OF_COPIES, (asset, name, mine[6] if mine else -1)).fetchall():
+        since = mine[6] if mine else -1
+        copies = connection.execute(OVERRIDES_OF_COPIES, (asset, name, since)).fetchall() if self.overridden else []
+        for theirs in copies:
             label, origin, override = label.join(self.stored(theirs[0], theirs[1])), theirs[5], True
-        now = connection.execute(LABEL_NOW, (number,)).fetchone()
         wanted = (self.intern(label), label.expires, self.intern(base), base.expires, base_origin, origin, override)
         if now is not None and (*now[:6], bool(now[6])) == wanted:
             return
@@ -267,24 +276,25 @@ class Application:
             if now is not None and now[:2] != wanted[:2]:
                 self.counts["relabelled"] += 1
         connection.execute(OPEN_LABEL, (number, self.n, *wanted, self.run))
-        self.facts.append(["label", name, label.interned(), label.expires, override])
+        self.facts.append(["label", name, self.canonical[wanted[0]], label.expires, override])
 
     def copies(self) -> None:
         """What a person decided about some bytes holds at once for every document that has them now."""
         for asset in sorted(self.assets):
             for number, name, base, expires, origin in self.connection.execute(COPIES, (asset,)).fetchall():
-                self.label(number, name, asset, self.stored(base, expires), origin)
+                now = self.connection.execute(LABEL_NOW, (number,)).fetchone()
+                self.label(number, name, asset, self.stored(base, expires), origin, now)
 
     def intern(self, label: Label) -> int:
-        key = replace(label, expires=None) if label.expires is not None else label
-        found = self.numbers.get(key)
+        found = self.numbers.get(label)
         if found is None:
-            canonical = key.interned()
+            canonical = label.interned()
             row = self.connection.execute(LABEL, (canonical,)).fetchone()
             if row is None:
                 self.connection.execute(ADD_LABEL, (canonical,))
                 row = self.connection.execute(LABEL, (canonical,)).fetchone()
-            found = self.numbers[key] = int(row[0])
+            found = self.numbers[label] = int(row[0])
+            self.canonical[found] = canonical
         return found
 
     def stored(self, number: int, expires: int | None) -> Label:

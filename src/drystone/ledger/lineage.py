@@ -36,7 +36,11 @@ VERSION = sql(
     "SELECT from_commit, coalesce(to_commit, (SELECT n + 1 FROM pointer)), chunk_count, run FROM versions "
     "WHERE ref = ? ORDER BY version"
 )
-RUNS = sql("SELECT DISTINCT e.run FROM edges e JOIN nodes n ON n.node = e.made WHERE n.ref = ? ORDER BY e.run")
+RUNS = sql(
+    "WITH RECURSIVE found (node) AS (SELECT node FROM nodes WHERE ref = ? "
+    "UNION SELECT e.of FROM found f JOIN edges e ON e.made = f.node) "
+    "SELECT DISTINCT e.run FROM found f JOIN edges e ON e.made = f.node"
+)
 
 _KINDS = {
     "a": "adapter", "b": "asset", "c": "chunk", "e": "embedder", "g": "generation", "m": "model", "p": "prompt",
@@ -89,6 +93,4 @@ def reach(connection: sqlite3.Connection, ref: str, project: str) -> list[Node]:
 def origin(connection: sqlite3.Connection, ref: str) -> list[Node]:
     """Everything that ``ref`` was made from, nearest first, without ``ref`` itself; then the runs that made it."""
     found = [Node(*row) for row in connection.execute(BACK, (ref,))]
-    made = [node.ref for node in found if node.kind not in ("document", "asset")]
-    runs = dict.fromkeys(run for ref in made for (run,) in connection.execute(RUNS, (ref,)))
-    return found[1:] + [Node(run, "run") for run in runs]
+    return found[1:] + [Node(run, "run") for (run,) in connection.execute(RUNS, (ref,))]
