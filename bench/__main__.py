@@ -1,8 +1,8 @@
 """``make bench``: run every benchmark, one process each, and keep what they print in bench/results/.
 
-    python -m bench                 # all
-    python -m bench ingest search   # some
-    python -m bench --quick         # smaller sizes; nothing is kept
+python -m bench                 # all
+python -m bench ingest search   # some
+python -m bench --quick         # smaller sizes; nothing is kept
 """
 
 from __future__ import annotations

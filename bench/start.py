@@ -37,7 +37,9 @@ def installed_mb(names: set[str]) -> float:
 def closure() -> set[str]:
     """The names of what a user installs: those of the lock file and our own."""
     lock = (Path(__file__).resolve().parent.parent / "requirements.lock").read_text()
-    names = {line.split("==")[0].strip().lower() for line in lock.splitlines() if "==" in line and not line.startswith(" ")}
+    names = {
+        line.split("==")[0].strip().lower() for line in lock.splitlines() if "==" in line and not line.startswith(" ")
+    }
     return names | {"drystone", "drystone-model-minilm", "drystone-model-smollm2"}
 
 

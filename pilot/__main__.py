@@ -195,7 +195,9 @@ classification = "public"
         expect(elsewhere(question)["refused"], "in the other process too")
 
         banner("a file is edited, one vanishes")
-        (folder / "menu.html").write_text("<html><body><h1>Canteen</h1><p>Lunch is served from 12:15 to 14:00.</p></body></html>")
+        (folder / "menu.html").write_text(
+            "<html><body><h1>Canteen</h1><p>Lunch is served from 12:15 to 14:00.</p></body></html>"
+        )
         (folder / "rules/parking.md").unlink()
         report = day.type("ingest", "--project", "desk")
         expect((report["changed"], report["removed"]) == (1, 1), "one changed, one removed")
@@ -217,8 +219,8 @@ classification = "public"
     subprocess.run(
         [audit / "venv/bin/pip", "install", "--quiet", "--no-index", "--find-links", DIST, "cryptography"], check=True
     )
-    keys = [str(k) for k in audit.glob("*.pub")]
-    command = [audit / "venv/bin/python", audit / "verify.py", "passport.json", "--key", *keys]
+    key = next(audit.glob("*.pub"))
+    command = [audit / "venv/bin/python", audit / "verify.py", "passport.json", "--key", key]
     good = subprocess.run(command, cwd=audit, capture_output=True, text=True)
     expect(good.returncode == 0, "the passport verifies: " + good.stdout.strip().replace("\n", "; "))
     forged = json.dumps(shown).replace(mine["passport"].split(":")[1][:6], "AAAAAA", 1)

@@ -60,7 +60,9 @@ def write_project(
         path = folder / "documents" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    blocks = "".join(f"  [[sources.labels]]\n  match = {match!r}\n  {label}\n".replace("\n", "\n  ") for match, label in rules)
+    blocks = "".join(
+        f"  [[sources.labels]]\n  match = {match!r}\n  {label}\n".replace("\n", "\n  ") for match, label in rules
+    )
     text = f'[project]\nname = "shop"\n\n[[sources]]\nname = "docs"\ntype = "files"\npath = "documents"\n{blocks}\n{extra}\n'
     (folder / "drystone.toml").write_text(text)
     (folder / "users.toml").write_text(PEOPLE)

@@ -1,7 +1,7 @@
 """Write docs/reference.md from the code: commands, settings, errors, ports, ledger events.
 
-    python tools/reference.py            # write
-    python tools/reference.py --check    # exit 1 if the page is not what the code says
+python tools/reference.py            # write
+python tools/reference.py --check    # exit 1 if the page is not what the code says
 """
 
 from __future__ import annotations
@@ -48,12 +48,21 @@ def error_tree() -> list[tuple[str, str, int, str, str]]:
     for name, thing in vars(errors).items():
         if inspect.isclass(thing) and issubclass(thing, errors.DrystoneError):
             own = thing.__doc__ if "__doc__" in vars(thing) else ""
-            found.append((thing.code, name, thing.status, "yes" if thing.retry else "no", " ".join((own or "").split())))
+            found.append(
+                (thing.code, name, thing.status, "yes" if thing.retry else "no", " ".join((own or "").split()))
+            )
     return found
 
 
 def page() -> str:
-    lines = ["# Reference", "", "Made by `tools/reference.py` from the code; a test keeps it true.", "", "## Commands", ""]
+    lines = [
+        "# Reference",
+        "",
+        "Made by `tools/reference.py` from the code; a test keeps it true.",
+        "",
+        "## Commands",
+        "",
+    ]
     lines += [
         "Every command takes `--project DIR`, `--env NAME` and `--json`. Exit codes: 0 done, 1 failed, 2 usage, "
         "3 refused, 4 done in part.",
@@ -80,5 +89,7 @@ def page() -> str:
 if __name__ == "__main__":
     text = page()
     if "--check" in sys.argv:
-        sys.exit(0 if PAGE.read_text(encoding="utf-8") == text else "docs/reference.md is stale: run tools/reference.py")
+        sys.exit(
+            0 if PAGE.read_text(encoding="utf-8") == text else "docs/reference.md is stale: run tools/reference.py"
+        )
     PAGE.write_text(text, encoding="utf-8")

@@ -52,9 +52,7 @@ def ingest(source: SourceConfig, *, house: House, actor: Actor, allow_mass_remov
         return report
 
 
-def search(
-    question: str, *, house: House, actor: Actor, purpose: str, limit: int, as_of: int | None = None
-) -> Hits:
+def search(question: str, *, house: House, actor: Actor, purpose: str, limit: int, as_of: int | None = None) -> Hits:
     """Permitted hits. The same admission and the same look before release as an answer."""
     with house.ledger.run("search", actor=actor, purpose=purpose) as run:
         request = house.guard.admit(question, actor, run, purpose=purpose, action="search", limit=limit)

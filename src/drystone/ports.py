@@ -121,5 +121,3 @@ class Progress(Protocol):
     """Where long work reports. ``total`` is ``None`` where unknown."""
 
     def __call__(self, step: str, done: int, total: int | None) -> None: ...
-
-

@@ -7,6 +7,8 @@ written stays under the project's state folder; there is no read without an acto
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drystone import flow, settings
-from drystone.errors import NotFound, Refused, UsageError
+from drystone.errors import NotFound, ProofFailed, Refused, UsageError
 from drystone.records import Actor, Answer, Hit, Hits, Label, Relabel, Report
 
 if TYPE_CHECKING:
@@ -126,9 +128,7 @@ class Project:
         return self.house.policy.actor(name)
 
     # -- the flows ---------------------------------------------------------------------------------
-    def ingest(
-        self, *sources: str, actor: str | None = None, allow_mass_removal: bool = False
-    ) -> Report:
+    def ingest(self, *sources: str, actor: str | None = None, allow_mass_removal: bool = False) -> Report:
         """Bring sources up to date (all of them, if none is named)."""
         who = self.actor(actor)
         chosen = [self.settings.source(name) for name in sources] or list(self.settings.sources)
@@ -139,8 +139,7 @@ class Project:
                 todo="Add a [[sources]] block.",
             )
         reports = [
-            flow.ingest(source, house=self.house, actor=who, allow_mass_removal=allow_mass_removal)
-            for source in chosen
+            flow.ingest(source, house=self.house, actor=who, allow_mass_removal=allow_mass_removal) for source in chosen
         ]
         return _sum(reports, tuple(s.name for s in chosen))
 
@@ -217,7 +216,7 @@ class Project:
         if annex:
             self.house.policy.require(who or self.actor(None), "passport_audit")
         bundle = self.house.ledger.passport(ref, annex=annex)
-        if who is not None and _asker(bundle) != who.name:
+        if who is not None and predicate(bundle)["actor"]["name"] != who.name:
             decision = self.house.policy.decide(who, "read_passport")
             if not decision:
                 raise _no_such(ref)
@@ -232,9 +231,7 @@ class Project:
             raise _no_such(ref)
         return found
 
-    def why(
-        self, about: str, document: str, *, actor: str | None = None, purpose: str | None = None
-    ) -> dict[str, Any]:
+    def why(self, about: str, document: str, *, actor: str | None = None, purpose: str | None = None) -> dict[str, Any]:
         """May ``about`` read ``document``, and which clause decides."""
         asker, subject = self.actor(actor), self.actor(about)
         state = self.house.ledger.catalog.document(document)
@@ -295,6 +292,39 @@ class Project:
         self.house.policy.require(who, "search", purpose=purpose or self.settings.purpose)
         return Snapshot(self, int(number), who, purpose or self.settings.purpose)
 
+    def status(self, *, actor: str | None = None) -> dict[str, Any]:
+        """Freshness, sizes, quarantine, generations. Counts need the right ``audit`` or ``administer``."""
+        house, who = self.house, self.actor(actor)
+        pointer = house.ledger.catalog.pointer()
+        found: dict[str, Any] = {
+            "project": self.settings["project.name"],
+            "state": str(self.settings.state),
+            "commit": pointer.commit,
+            "generation": pointer.generation,
+            "sizes": {},
+            "sources": [],
+        }
+        if house.policy.decide(who, "audit") or house.policy.decide(who, "administer"):
+            found["sizes"] = house.lake.sizes()
+            found["sources"] = [
+                {
+                    "name": source.name,
+                    "documents": len(house.ledger.catalog.known(source.name)),
+                    "quarantined": len(house.ledger.catalog.failures(source.name)),
+                    "last_ingested": house.ledger.last_run("ingest", source.name),
+                }
+                for source in self.settings.sources
+            ]
+        else:
+            found["notes"] = ["counts and sizes need the right audit or administer"]
+        return found
+
+    def check_model(self, name: str) -> dict[str, Any]:
+        """Score a configured model on the published grounding set; ``auto`` uses it only if it passes."""
+        from drystone.answer.grounding import check_model
+
+        return check_model(name, models=self.house.models, writer=self.house.answer, state=self.settings.state)
+
     def replay(self, ref: str, *, actor: str | None = None) -> Comparison:
         """Ask again as of then and compare; what was said then is shown only under the rights of now."""
         from drystone.replay import replay
@@ -311,16 +341,14 @@ class PassportView:
     bundle: Mapping[str, Any]
     project: Project
 
-    def verify(self) -> dict[str, Any]:
-        """Check signature, structure, inclusion and checkpoint with the small verifier. Raises ``ProofFailed``."""
-        from drystone import verify
-        from drystone.errors import ProofFailed
+    @property
+    def statement(self) -> dict[str, Any]:
+        """What the passport says: the signed statement's predicate (unchecked; see :meth:`verify`)."""
+        return predicate(self.bundle)
 
-        public = sorted((self.project.settings.state / "keys").glob("*.pub"))
-        try:
-            return verify.verify_bundle(self.bundle, [p.read_bytes() for p in public])
-        except verify.Invalid as error:
-            raise ProofFailed(f"The passport does not verify: {error}.", looked=f"We checked {self.ref}.") from None
+    def verify(self) -> tuple[str, ...]:
+        """Check it with the small verifier and the project's public key. Says what holds, or raises ``ProofFailed``."""
+        return check(self.bundle, public_key(self.project.settings.state), self.ref)
 
     def to_dict(self) -> dict[str, Any]:
         return dict(self.bundle)
@@ -367,7 +395,18 @@ class Snapshot:
 
 def _sum(reports: Sequence[Report], names: tuple[str, ...]) -> Report:
     total = reports[0]
-    numbers = "seen added changed relabelled removed renamed refused failed skipped embedded".split()
+    numbers = [
+        "seen",
+        "added",
+        "changed",
+        "relabelled",
+        "removed",
+        "renamed",
+        "refused",
+        "failed",
+        "skipped",
+        "embedded",
+    ]
     for r in reports[1:]:
         total = replace(
             total,
@@ -381,10 +420,32 @@ def _sum(reports: Sequence[Report], names: tuple[str, ...]) -> Report:
     return replace(total, sources=names)
 
 
-def _asker(bundle: Mapping[str, Any]) -> str:
-    from drystone.verify import statement
+def predicate(bundle: Mapping[str, Any]) -> dict[str, Any]:
+    """The predicate of a bundle's statement, unchecked."""
+    try:
+        found: dict[str, Any] = json.loads(base64.b64decode(bundle["statement"]["payload"]))["predicate"]
+    except (KeyError, TypeError, ValueError):
+        raise ProofFailed("This is no passport.", todo="Use what `drystone passport show --json` prints.") from None
+    return found
 
-    return str(statement(bundle)["predicate"]["actor"]["name"])
+
+def check(bundle: Mapping[str, Any], key: bytes, ref: str) -> tuple[str, ...]:
+    """Check a bundle with the small verifier and a PEM public key. Raises ``ProofFailed``."""
+    from drystone import verify
+
+    said: list[str] = []
+    try:
+        verify.verify(json.dumps(bundle).encode(), key, say=said.append)
+    except verify.Failed as failure:
+        raise ProofFailed(f"{ref} does not verify: {failure}.") from None
+    return tuple(" ".join(line.split()) for line in said)
+
+
+def public_key(state: Path) -> bytes:
+    found = sorted((state / "keys").glob("*.pub"))
+    if len(found) != 1:
+        raise NotFound(f"There is no single public key in {state / 'keys'}.", todo="Name one with --key PUB.")
+    return found[0].read_bytes()
 
 
 def _no_such(ref: str) -> NotFound:

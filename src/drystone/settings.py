@@ -409,7 +409,9 @@ def _assistant(
     name = raw["name"]
     unknown = set(raw) - {"name", "sources", "models", "mode", "input_classification", "purpose"}
     if unknown:
-        raise SettingsError(f"The assistant {name!r} in {origin} has {', '.join(sorted(unknown))}, which we do not know.")
+        raise SettingsError(
+            f"The assistant {name!r} in {origin} has {', '.join(sorted(unknown))}, which we do not know."
+        )
     for kind, known in (("sources", {s.name for s in sources}), ("models", {m.name for m in models})):
         missing = set(raw.get(kind, ())) - known
         if missing:

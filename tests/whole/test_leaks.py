@@ -117,7 +117,9 @@ def leaks(kb: Any, path: Path) -> list[str]:
     for actor, readable in MAY.items():
         for folder in FOLDERS:
             text = told(kb, path, actor, folder)
-            found += [f"{actor} saw {other} by {path.name}" for other in set(FOLDERS) - readable if canary(other) in text]
+            found += [
+                f"{actor} saw {other} by {path.name}" for other in set(FOLDERS) - readable if canary(other) in text
+            ]
     return found
 
 

@@ -18,7 +18,23 @@ import pytest
 
 from tests.conftest import RULES, write_project
 
-WORDS = "amber birch cedar delta ember fjord grove heron island juniper kestrel lagoon meadow north otter".split()
+WORDS = [
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "heron",
+    "island",
+    "juniper",
+    "kestrel",
+    "lagoon",
+    "meadow",
+    "north",
+    "otter",
+]
 FOLDERS = ("public", "hr", "handbook", "eu")
 
 
@@ -107,7 +123,9 @@ def canonical(kb: Any) -> dict[str, Any]:
                 "title": state.title,
                 "label": view.label(int(view.version_document[number])).to_dict(),
                 "transform": state.transform,
-                "chunks": [(c.ordinal, c.start, c.end, c.text, c.heading, c.page, c.tokens, c.language) for c in chunks],
+                "chunks": [
+                    (c.ordinal, c.start, c.end, c.text, c.heading, c.page, c.tokens, c.language) for c in chunks
+                ],
                 "vectors": [np.round(vectors[c.chunk], 4).tolist() for c in chunks],
                 "posted": [c.chunk in held for c in chunks],
             }
@@ -208,14 +226,18 @@ def test_a_relabel_survives_ingestion_and_embeds_nothing(make: Callable[..., Any
     kb.relabel("docs:handbook/a.md", {"readers": ["group:hr"], "classification": "confidential"}, actor="olga")
     os.utime(kb.folder / "documents/handbook/a.md")
     assert kb.ingest(actor="olga").embedded == 0
-    assert not kb.search("gate code", actor="bo") or all("seven" not in h.text for h in kb.search("gate code", actor="bo"))
+    assert not kb.search("gate code", actor="bo") or all(
+        "seven" not in h.text for h in kb.search("gate code", actor="bo")
+    )
     (kb.folder / "documents/handbook/a.md").rename(kb.folder / "documents/public-a.md")
     (kb.folder / "documents/public").mkdir()
     (kb.folder / "documents/public-a.md").rename(kb.folder / "documents/public/a.md")
     report = kb.ingest(actor="olga")
     assert report.embedded == 0, "a rename reuses vectors"
     for actor in ("bo", "eve"):
-        assert all("seven" not in h.text for h in kb.search("gate code", actor=actor)), "the tightening follows the bytes"
+        assert all("seven" not in h.text for h in kb.search("gate code", actor=actor)), (
+            "the tightening follows the bytes"
+        )
     assert any("seven" in h.text for h in kb.search("gate code", actor="ann"))
 
 

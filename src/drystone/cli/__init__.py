@@ -35,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     asker = argparse.ArgumentParser(add_help=False)
     asker.add_argument("--as", dest="actor", metavar="ACTOR", help="who asks (default: DRYSTONE_ACTOR, else you)")
 
-    top = _Parser(prog="drystone", description="From source data to an answer that can be trusted, traced and withdrawn.")
+    top = _Parser(
+        prog="drystone", description="From source data to an answer that can be trusted, traced and withdrawn."
+    )
     top.add_argument("--version", action="version", version=f"drystone {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
@@ -82,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--annex", action="store_true", help="with the auditor's annex (needs the right passport_audit)")
     p = add("verify", "record:passport_verify", "check a passport offline", asker, into=passport)
     p.add_argument("ref", metavar="ID-or-FILE")
-    p.add_argument("--key", action="append", metavar="PUB", help="public key file (default: the project's)")
+    p.add_argument("--key", metavar="PUB", help="public key file (default: the project's)")
     p = add("replay", "record:passport_replay", "ask again as of then and compare", asker, into=passport)
     p.add_argument("ref", metavar="ID")
 
@@ -110,7 +112,9 @@ def parser() -> argparse.ArgumentParser:
         dest="verb", metavar="verify|checkpoint|export", required=True, parser_class=_Parser
     )
     p = add("verify", "record:ledger_verify", "recompute the log; find edits, gaps, truncation and forks", into=ledger)
-    p.add_argument("--against", action="append", default=[], metavar="FILE", help="a checkpoint or passport kept outside")
+    p.add_argument(
+        "--against", action="append", default=[], metavar="FILE", help="a checkpoint or passport kept outside"
+    )
     p = add("checkpoint", "record:ledger_checkpoint", "a signed note over the log as it is now", into=ledger)
     p = add("export", "record:ledger_export", "events as JSON lines (needs the right audit)", asker, into=ledger)
     p.add_argument("--after", type=int, default=0, metavar="SEQ")

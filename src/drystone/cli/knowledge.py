@@ -35,7 +35,7 @@ def _ingest_once(kb: Project, options: argparse.Namespace, *, quiet: bool = Fals
 
 
 def report_lines(report: Report) -> list[str]:
-    words = "seen added changed relabelled removed refused failed skipped embedded".split()
+    words = ["seen", "added", "changed", "relabelled", "removed", "refused", "failed", "skipped", "embedded"]
     lines = ["  ".join(f"{word} {getattr(report, word)}" for word in words)]
     for title, failures in (("refused", report.refusals), ("failed", report.failures), ("skipped", report.skips)):
         shown = failures[:20]
@@ -122,7 +122,9 @@ def relabel(options: argparse.Namespace) -> int:
         )
     with project(options) as kb:
         label = kb.relabel(options.document, changes, reason=options.reason, actor=options.actor)
-        emit(options, {"document": options.document, "label": label.to_dict()}, f"{options.document}: {label.to_dict()}")
+        emit(
+            options, {"document": options.document, "label": label.to_dict()}, f"{options.document}: {label.to_dict()}"
+        )
         return OK
 
 

@@ -186,5 +186,3 @@ def models_check(options: argparse.Namespace) -> int:
         ]
         emit(options, found, *lines)
         return OK if found["passed"] else FAILED
-
-

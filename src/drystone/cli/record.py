@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from drystone import verify as small
 from drystone.cli import FAILED, OK
 from drystone.cli.output import emit, project
 from drystone.errors import NotFound, ProofFailed, Refused
+from drystone.project import check, predicate, public_key
 
 
 def _bundle(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -32,29 +32,25 @@ def _bundle(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 def passport_show(options: argparse.Namespace) -> int:
     bundle, ref = _bundle(options)
-    body = small.statement(bundle)
     if options.json:
         print(json.dumps(bundle, ensure_ascii=False))
         return OK
     print(ref)
-    print(json.dumps(body["predicate"], indent=2, ensure_ascii=False))
-    if "annex" in bundle and isinstance(bundle["annex"], dict) and "content" in bundle["annex"]:
-        print("annex:", json.dumps(bundle["annex"]["content"], indent=2, ensure_ascii=False))
+    print(json.dumps(predicate(bundle), indent=2, ensure_ascii=False))
+    if "opened" in bundle["annex"]:
+        print("annex:", json.dumps(json.loads(bundle["annex"]["opened"]), indent=2, ensure_ascii=False))
     return OK
 
 
 def passport_verify(options: argparse.Namespace) -> int:
     bundle, ref = _bundle(options)
     if options.key:
-        keys = [Path(k).read_bytes() for k in options.key]
+        key = Path(options.key).read_bytes()
     else:
         with project(options) as kb:
-            keys = [p.read_bytes() for p in sorted((kb.settings.state / "keys").glob("*.pub"))]
-    try:
-        found = small.verify_bundle(bundle, keys)
-    except small.Invalid as error:
-        raise ProofFailed(f"{ref} does not verify: {error}.") from None
-    emit(options, {"valid": True, "passport": ref, **found}, f"{ref}: valid", *(f"  {k}: {v}" for k, v in found.items()))
+            key = public_key(kb.settings.state)
+    said = check(bundle, key, ref)
+    emit(options, {"valid": True, "passport": ref, "said": list(said)}, f"{ref}: valid", *("  " + s for s in said))
     return OK
 
 

@@ -193,14 +193,22 @@ class Report:
     sources: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        numbers = (
-            "seen added changed relabelled removed renamed refused failed skipped embedded commit".split()
-        )
+        numbers = [
+            "seen",
+            "added",
+            "changed",
+            "relabelled",
+            "removed",
+            "renamed",
+            "refused",
+            "failed",
+            "skipped",
+            "embedded",
+            "commit",
+        ]
         out: dict[str, Any] = {name: getattr(self, name) for name in numbers}
         for name in ("refusals", "failures", "skips"):
-            out[name] = [
-                {"document": f.document, "kind": f.kind, "reason": f.reason} for f in getattr(self, name)
-            ]
+            out[name] = [{"document": f.document, "kind": f.kind, "reason": f.reason} for f in getattr(self, name)]
         out["notes"] = list(self.notes)
         out["sources"] = list(self.sources)
         return out

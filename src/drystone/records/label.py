@@ -112,9 +112,11 @@ def clauses(readers: object) -> frozenset[Clause]:
     nested = [not isinstance(item, str) and isinstance(item, Iterable) for item in items]
     if any(nested) and not all(nested):
         raise LabelError("readers mixes names and lists.", todo="Write one flat list, or a list of lists.")
-    groups = [frozenset(principal(p) for p in item) for item in items] if nested[0] else [
-        frozenset(principal(p) for p in items)
-    ]
+    groups = (
+        [frozenset(principal(p) for p in item) for item in items]
+        if nested[0]
+        else [frozenset(principal(p) for p in items)]
+    )
     if any(not g for g in groups):
         raise LabelError(
             "readers has an empty clause, which nobody could satisfy.",

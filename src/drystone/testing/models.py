@@ -31,7 +31,9 @@ class EchoModel:
     ) -> Completion:
         self.seen.append(messages)
         text = self.reply(messages)
-        usage = Usage(prompt_tokens=sum(len(m["content"].split()) for m in messages), completion_tokens=len(text.split()))
+        usage = Usage(
+            prompt_tokens=sum(len(m["content"].split()) for m in messages), completion_tokens=len(text.split())
+        )
         return Completion(text, usage, "stop", {"build": "echo"})
 
     def stream(
