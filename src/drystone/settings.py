@@ -315,7 +315,7 @@ def _cast(setting: Setting, value: Any, origin: str) -> Any:
         raise bad
     if setting.kind in (int, float):
         try:
-            return setting.kind(value) if isinstance(value, str) or isinstance(value, (int, setting.kind)) else _no(bad)
+            return setting.kind(value) if isinstance(value, (str, int, setting.kind)) else _no(bad)
         except ValueError:
             raise bad from None
     if not isinstance(value, str) or (setting.choices and value not in setting.choices):

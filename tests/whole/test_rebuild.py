@@ -113,7 +113,8 @@ def canonical(kb: Any) -> dict[str, Any]:
     states = house.ledger.catalog.versions(numbers)
     out: dict[str, Any] = {}
     with house.lake.reader() as reader:
-        vectors = dict(zip(*[a.tolist() if a.ndim == 1 else list(a) for a in reader.vectors(house.index.generation)]))
+        rows, found = reader.vectors(house.index.generation)
+        vectors = dict(zip(rows.tolist(), list(found), strict=True))
         held = {int(c) for segment in reader.postings() for c in segment.chunks}
         for number in numbers:
             state = states[number]

@@ -35,9 +35,7 @@ def parser() -> argparse.ArgumentParser:
     asker = argparse.ArgumentParser(add_help=False)
     asker.add_argument("--as", dest="actor", metavar="ACTOR", help="who asks (default: DRYSTONE_ACTOR, else you)")
 
-    top = _Parser(
-        prog="drystone", description="From source data to an answer that can be trusted, traced and withdrawn."
-    )
+    top = _Parser(prog="drystone", description="From source data to an answer that can be trusted and traced.")
     top.add_argument("--version", action="version", version=f"drystone {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
@@ -113,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p = add("verify", "record:ledger_verify", "recompute the log; find edits, gaps, truncation and forks", into=ledger)
     p.add_argument(
-        "--against", action="append", default=[], metavar="FILE", help="a checkpoint or passport kept outside"
+        "--against", action="append", default=[], metavar="FILE", help="a checkpoint or passport kept elsewhere"
     )
     p = add("checkpoint", "record:ledger_checkpoint", "a signed note over the log as it is now", into=ledger)
     p = add("export", "record:ledger_export", "events as JSON lines (needs the right audit)", asker, into=ledger)
