@@ -1,0 +1,181 @@
+"""Markdown as readable text: what a person would read, without the marks.
+
+Guarantees: one pass over the lines, linear in time; headings (with their level), paragraphs, list items, tables and
+code become blocks; emphasis marks go; a link keeps its address in brackets; an image keeps its description; front
+matter is left out except the title. Spans refer to this text. Not a full CommonMark renderer: nested quotes lose
+their depth, and raw HTML loses its tags.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+
+from drystone.ingest.parsers.build import TextBuilder, table
+from drystone.ingest.parsers.text import decode
+from drystone.records import Parsed
+
+_FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
+_TITLE = re.compile(r"""^title[ \t]*:[ \t]*(?:"([^"\n]*)"|'([^'\n]*)'|([^\n]*))""", re.M | re.I)
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})")
+_HEADING = re.compile(r"^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+_UNDER = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
+_RULE = re.compile(r"^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
+_ITEM = re.compile(r"^([ \t]*)([-*+]|\d{1,9}[.)])[ \t]+(?:\[[ xX]\][ \t]+)?(?=\S)")
+_DELIMITER = re.compile(r"^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
+_QUOTE = re.compile(r"^(?: {0,3}>[ ]?)+")
+_CELL = re.compile(r"(?<!\\)\|")
+_DEFINITION = re.compile(r"^ {0,3}\[[^\]\n]+\]:[ \t]+\S+.*$")
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
+
+_MARKED = re.compile(r"[`*_\[<&\\~]")
+_CODE = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)")
+_IMAGE = re.compile(r"!\[([^\]\n]*)\]\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)")
+_LINK = re.compile(r"\[([^\[\]\n]*)\]\([ ]*<?([^()\s>]*(?:\([^()\s]*\)[^()\s>]*)*)>?(?:[ ]+[^)\n]*)?\)")
+_REFERENCE = re.compile(r"\[([^\[\]\n]+)\]\[[^\[\]\n]*\]")
+_AUTO = re.compile(r"<((?:https?://|mailto:)[^<>\s]+|[\w.+-]+@[\w.-]+)>")
+_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*(?:[ \t][^<>]*)?/?>")
+_STRONG = re.compile(r"(\*\*|~~|(?<!\w)__(?=\S)|(?<=\S)__(?!\w))")
+_STAR = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*\n]*[^\s*])\*(?!\w)|(?<=\w)\*(?=[^\s*\d])([^*\n]*[^\s*])\*(?!\*)")
+_UNDERSCORE = re.compile(r"(?<![\w_\\])_(?=[^\s_])([^_\n]*[^\s_])_(?![\w_])")
+_ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+
+
+def inline(text: str) -> str:
+    """One stretch of text without its marks."""
+    if not _MARKED.search(text):
+        return text
+    kept: list[str] = []
+
+    def keep(match: re.Match[str]) -> str:
+        kept.append(match.group(2).strip() or match.group(2))
+        return f"\0{len(kept) - 1}\0"
+
+    if "`" in text:
+        text = _CODE.sub(keep, text.replace("\0", ""))
+    if "[" in text:
+        text = _IMAGE.sub(r"\1", text)
+        text = _LINK.sub(_link, text)
+        text = _REFERENCE.sub(r"\1", text)
+    if "<" in text:
+        text = _TAG.sub("", _AUTO.sub(r"\1", text))
+    text = _STRONG.sub("", text)
+    text = _STAR.sub(lambda m: m.group(1) or m.group(2), text)
+    text = _UNDERSCORE.sub(r"\1", text)
+    if "\\" in text:
+        text = _ESCAPE.sub(r"\1", text)
+    if "&" in text:
+        text = html.unescape(text)
+    for number, code in enumerate(kept):
+        text = text.replace(f"\0{number}\0", code)
+    return text
+
+
+def _link(match: re.Match[str]) -> str:
+    text, target = match.group(1), match.group(2)
+    outside = target.startswith(("http://", "https://", "mailto:", "tel:"))
+    return f"{text} ({target})" if outside and target != text else text
+
+
+def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
+    """Markdown text (``\\n`` line ends) to readable text with blocks."""
+    title = ""
+    front = _FRONT.match(source)
+    if front:
+        source = source[front.end() :]
+        named = _TITLE.search(front.group(1))
+        title = next((g for g in named.groups() if g), "").strip() if named else ""
+        notes = (*notes, "front_matter:left out")
+    if "<!--" in source:
+        source = _COMMENT.sub("", source)
+    out = TextBuilder()
+    lines = source.split("\n")
+    paragraph: list[str] = []
+    in_item = near = False
+
+    def flush() -> None:
+        nonlocal near
+        if paragraph:
+            text = inline("\n".join(paragraph))
+            out.add("list" if in_item else "paragraph", text, near=near and in_item)
+            near = in_item
+            paragraph.clear()
+
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        at += 1
+        if ">" in line[:4]:
+            line = _QUOTE.sub("", line)
+        bare = line.strip()
+        if not bare:
+            flush()
+            if in_item and at < len(lines) and not (lines[at].startswith((" ", "\t")) or _ITEM.match(lines[at])):
+                in_item = near = False
+            continue
+        first = bare[0]
+        if first in "`~" and (fence := _FENCE.match(line)):
+            flush()
+            mark = fence.group(1)
+            start = at
+            while at < len(lines) and not (
+                lines[at].strip().startswith(mark) and not lines[at].strip().strip(mark[0])
+            ):
+                at += 1
+            out.add("code", "\n".join(lines[start:at]))
+            at += 1
+            near = False
+        elif first == "#" and (heading := _HEADING.match(line)):
+            flush()
+            out.add("heading", inline(heading.group(2) or ""), level=len(heading.group(1)))
+            in_item = near = False
+        elif first in "=-" and paragraph and not in_item and (under := _UNDER.match(line)):
+            text = inline(" ".join(paragraph))
+            paragraph.clear()
+            out.add("heading", text, level=1 if under.group(1)[0] == "=" else 2)
+        elif first in "*-_" and _RULE.match(line):
+            flush()
+            in_item = near = False
+        elif "|" in line and at < len(lines) and _DELIMITER.match(lines[at]) and ("|" in lines[at] or bare[0] == "|"):
+            flush()
+            header = _cells(line)
+            start = at = at + 1
+            while at < len(lines) and "|" in lines[at]:
+                at += 1
+            out.add("table", table([_cells(row) for row in lines[start:at]], header))
+            in_item = near = False
+        elif (first in "-*+" or first.isdigit()) and (item := _ITEM.match(line)):
+            flush()
+            in_item = True
+            mark = item.group(2)
+            paragraph.append(("- " if mark in "-*+" else mark + " ") + line[item.end() :].strip())
+        elif line.startswith(("    ", "\t")) and not paragraph and not in_item:
+            start = at - 1
+            while at < len(lines) and (not lines[at].strip() or lines[at].startswith(("    ", "\t"))):
+                at += 1
+            out.add("code", "\n".join(code[4:] if code.startswith("    ") else code[1:] for code in lines[start:at]))
+        elif first == "[" and not paragraph and _DEFINITION.match(line):
+            continue
+        else:
+            paragraph.append(bare)
+    flush()
+    return out.parsed(title, notes)
+
+
+def _cells(line: str) -> list[str]:
+    bare = line.strip()
+    bare = bare[1:] if bare.startswith("|") else bare
+    bare = bare[:-1] if bare.endswith("|") and not bare.endswith("\\|") else bare
+    return [inline(cell.replace("\\|", "|").strip()) for cell in _CELL.split(bare)]
+
+
+class MarkdownParser:
+    """Markdown, with or without front matter."""
+
+    name = "markdown"
+    version = "1"
+    media_types = ("text/markdown",)
+
+    def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
+        text, notes = decode(data)
+        return render(text, notes)
