@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 
 from drystone.errors import NotFound, ProofFailed
+from drystone.ledger import Ledger
 from tests.ledger.build import open_ledger
+
+
+def put(ledger: Ledger, kind: str, text: str) -> str:
+    return ledger.database.write(lambda connection: ledger.contents.put(connection, kind, text))
 
 
 def test_a_text_comes_back_and_is_nowhere_in_the_open(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     text = "Bo asked about Zebrawood refunds: \u0939\u093f\u0928\u094d\u0926\u0940 \0 end"
-    id = ledger.database.write(lambda connection: ledger.contents.put(connection, "question", text))
+    id = put(ledger, "question", text)
     assert ledger.contents.get(id) == text and id.startswith("x:")
     ledger.close()
     state = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
@@ -23,9 +28,7 @@ def test_a_text_comes_back_and_is_nowhere_in_the_open(tmp_path: Path) -> None:
 
 def test_a_forgotten_text_is_gone_even_from_a_copy_of_the_database(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    gone, kept = (
-        ledger.database.write(lambda connection, t=t: ledger.contents.put(connection, "answer", t)) for t in "ab"
-    )
+    gone, kept = put(ledger, "answer", "a"), put(ledger, "answer", "b")
     sealed = ledger.database.read().execute("SELECT sealed FROM contents WHERE id = ?", (gone,)).fetchone()[0]
     assert ledger.contents.forget(gone) == 1 and ledger.contents.forget(gone) == 0
     with pytest.raises(NotFound):
@@ -43,9 +46,7 @@ def test_a_forgotten_text_is_gone_even_from_a_copy_of_the_database(tmp_path: Pat
 
 def test_a_record_cannot_pose_as_another(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    first, second = (
-        ledger.database.write(lambda connection, k=k: ledger.contents.put(connection, k, k)) for k in ("annex", "answer")
-    )
+    first, second = put(ledger, "annex", "one"), put(ledger, "answer", "two")
 
     def swap(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE contents SET kind = 'annex' WHERE id = ?", (second,))

@@ -246,7 +246,8 @@ def test_processes_that_found_a_project_together_agree(tmp_path: Path) -> None:
 def test_no_ciphertext_without_its_key_after_kill_9(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom drystone.ledger.keys import *\n"
-        "folder, out = Path(sys.argv[1]), open(sys.argv[2], 'ab', buffering=0)\nring = KeyRing(folder, FileKeyStore(folder))\n"
+        "folder, out = Path(sys.argv[1]), open(sys.argv[2], 'ab', buffering=0)\n"
+        "ring = KeyRing(folder, FileKeyStore(folder))\n"
         "while True:\n    id = os.urandom(8).hex()\n    blob = ring.seal(id, b'text of ' + id.encode())\n"
         "    out.write((id + ' ' + blob.hex() + '\\n').encode())\n"
     )

@@ -129,14 +129,14 @@ value = st.recursive(
 
 @given(kind=token, seq=st.integers(0, 2**50), at=st.integers(0, 2**50), body=st.dictionaries(token, value, max_size=5))
 def test_entries_are_canonical_json(kind: str, seq: int, at: int, body: dict[str, Any]) -> None:
-    whole = {"format": 1, "kind": kind, "seq": seq, "at": at, "body": body}
+    whole: dict[str, Any] = {"format": 1, "kind": kind, "seq": seq, "at": at, "body": body}
     assert log.encode(kind, seq, at, body) == rfc8785.dumps(whole)
 
 
 @pytest.mark.parametrize(
     "bad",
-    ["How long do refunds take?", "handbook:hr/jane doe.md", "hr/jane.md", "jane@example.com", "Jürgen", "a\n", "x" * 129,
-     "-v", 1.5, 2**53, b"bytes", object(), ["a b"], {"a b": 1}, {"k": {"k": ["a/b"]}}, {1.5: "a b"}],
+    ["How long do refunds take?", "handbook:hr/jane doe.md", "hr/jane.md", "jane@example.com", "Jürgen",
+     "a\n", "x" * 129, "-v", 1.5, 2**53, b"bytes", object(), ["a b"], {"a b": 1}, {"k": {"k": ["a/b"]}}, {1.5: "a b"}],
 )  # fmt: skip
 def test_what_could_be_text_does_not_get_in(bad: Any) -> None:
     with pytest.raises(LedgerError) as caught:
@@ -209,7 +209,7 @@ def garble(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE log SET entry = x'00ff' WHERE seq = 7")
 
 
-def falsify(ledger: Ledger, *changes: Callable[[sqlite3.Connection], None]) -> None:
+def falsify(ledger: Ledger, *changes: Callable[[sqlite3.Connection], object]) -> None:
     for one in changes:
         ledger.database.write(one)
 
