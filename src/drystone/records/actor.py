@@ -15,6 +15,7 @@ class Sink:
     ``processor``: True for an endpoint that works for an asker and reads nothing for itself
     (a model, the embedder): its clearance, regions and purpose count, clauses of readers do not.
     ``needs_trust``: the least trust that a value must have to be used here.
+    ``purposes``: those it may be used for at all; ``None`` is any. Outside them nothing flows to it.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Sink:
     purpose: str | None
     processor: bool = False
     needs_trust: Trust = Trust.untrusted
+    purposes: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

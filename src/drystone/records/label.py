@@ -266,6 +266,8 @@ class Label:
                 "regions",
                 f"it must stay in {_list(self.regions)} and {sink.name} is in {_list(sink.regions)}",
             )
+        if sink.purposes is not None and sink.purpose not in sink.purposes:
+            return Verdict(False, "purposes", f"{sink.name} serves {_list(sink.purposes)} and not {sink.purpose}")
         if self.purposes is not None and (sink.purpose is None or sink.purpose not in self.purposes):
             return Verdict(
                 False, "purposes", f"it is for {_list(self.purposes)} and {sink.name} has purpose {sink.purpose}"
