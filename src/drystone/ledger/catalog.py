@@ -13,7 +13,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from drystone.errors import LedgerError, NotFound
-from drystone.ledger.change import CLEAR, MOVE, POINTER, Application, Change, Pointer, as_json, later, pointer_of, take
+from drystone.ledger.change import (
+    CLEAR,
+    COMMIT_BY_KEY,
+    MOVE,
+    POINTER,
+    Application,
+    Change,
+    Pointer,
+    as_json,
+    later,
+    pointer_of,
+    take,
+)
 from drystone.ledger.store import sql
 from drystone.ledger.view import NEVER, OPEN, View, Views
 from drystone.records import Failure, Known, Label, Quarantined
@@ -169,6 +181,11 @@ class Catalog:
         if lengths != {len(change.documents)}:
             raise LedgerError("A change names more or fewer numbers than it has documents.")
         return self._database.write(lambda c: Application(self._ledger, c, change, run.id).carry_out())
+
+    def applied(self, key: str) -> Pointer | None:
+        """What the commit with this key gave, or ``None`` if there was none yet."""
+        row = self._database.read().execute(COMMIT_BY_KEY, (key,)).fetchone()
+        return None if row is None else pointer_of(row)
 
     def retable(self, tables: Mapping[str, int]) -> Pointer:
         """Point to newer Lance versions that hold the same rows (after compaction): same commit, next sequence."""

@@ -128,6 +128,8 @@ class Run:
         text = as_json(record)
         connection.execute(END, (at, state, text, self.id))
         lineage.connect(connection, self._edges, self.id)
+        if "passport" in outcome:
+            return  # the passport's entry says it, and commits to more
         body = {"run": self.id, "kind": self.kind, "state": state, "record": self.ledger.digest("d", self.id, text)}
         log.append(connection, "run", body, at, keys=self.ledger.keys)
 
