@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from drystone.records import Evidence, Hits, Prompt, Request, join_all
+from drystone.records import Evidence, Hits, Label, Prompt, Request, join_all
 
 if TYPE_CHECKING:
     from drystone.models import Models
@@ -100,11 +100,11 @@ def _data(text: str) -> str:
 
 
 def _place(item: Evidence) -> str:
-    place = _data(" > ".join((item.hit.title, *item.hit.heading)) if item.hit.title else " > ".join(item.hit.heading))
+    place = _data(" > ".join(part for part in (item.hit.title, *item.hit.heading) if part))
     return f"({place}) " if place else ""
 
 
-def _label(request: Request, evidence: Sequence[Evidence]):  # type: ignore[no-untyped-def]
+def _label(request: Request, evidence: Sequence[Evidence]) -> Label:
     return join_all([request.label, *(e.hit.label for e in evidence)])
 
 

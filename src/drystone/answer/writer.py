@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drystone.answer import check as checking
 from drystone.answer import compose as composing
+from drystone.answer.support import Similarity
 from drystone.records import Checked, Draft, Hits, Prompt, Request
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from drystone.index import Index
     from drystone.ledger.runs import Run
     from drystone.models import Models
+    from drystone.ports import Progress
     from drystone.settings import Settings
 
 
@@ -33,6 +38,36 @@ class Writer:
     def check(self, draft: Draft, prompt: Prompt, run: Run) -> Checked:
         """The answer that the evidence bears. Notes ``check`` with a verdict for every sentence."""
         with run.time("check"):
-            result = checking.check(draft, prompt, limit=int(self._settings["answer.sentences"]))
+            result = checking.check(
+                draft,
+                prompt,
+                limit=int(self._settings["answer.sentences"]),
+                similarity=self._similarity(),
+                trusted=draft.model is not None and self._models.passed(draft.model, prompt.template),
+            )
             run.note("check", checked=result.checked, dropped=result.dropped, verdicts=list(result.verdicts))
             return result.checked
+
+    def check_model(self, name: str, progress: Progress | None = None) -> dict[str, Any]:
+        """Score a model on the published grounding set, and keep the result for mode ``auto``."""
+        from drystone.answer.grounding import measure
+
+        return measure(name, models=self._models, settings=self._settings, similarity=self._similarity(),
+                       progress=progress)  # fmt: skip
+
+    def _similarity(self) -> Similarity | None:
+        """Cosine of two texts' meanings, if the embedder runs in this process.
+
+        A remote embedder is a sink of its own; the check then goes by words alone, which is stricter.
+        """
+        embedder = self._index.embedder
+        if not getattr(embedder, "local", False):
+            return None
+        vectors: dict[str, NDArray[np.float32]] = {}
+
+        def similar(a: str, b: str) -> float:
+            for text in {a, b} - vectors.keys():
+                vectors[text] = embedder.embed([text])[0]
+            return float(vectors[a] @ vectors[b])
+
+        return similar
