@@ -1,0 +1,272 @@
+"""The Lance tables: the only importer of ``lance``.
+
+Guarantees: rows are only ever appended; every table carries primary-key metadata; ``append`` builds on the version
+that it is told, so rows above it (a crashed writer's) vanish instead of joining the next commit; when it returns, the
+new version's files are on disk. Row order is append order, and compaction keeps it. Whatever the engine or the disk
+refuses becomes ``StateUnavailable`` without a word of the rows' content. The caller holds the writers' lock for
+everything but reads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drystone.errors import StateUnavailable, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEY = {"lance-schema:unenforced-primary-key": "true"}
+VECTORS = "vectors-"
+OPEN = 16  # datasets kept open
+
+
+def schema(table: str, dimensions: int = 0) -> pa.Schema:
+    """The columns of ``documents``, ``chunks``, ``postings`` or ``vectors-<generation>``."""
+    import pyarrow as pa
+
+    def column(name: str, kind: pa.DataType, *, key: bool = False, null: bool = False) -> Any:
+        return pa.field(name, kind, nullable=null, metadata=KEY if key else None)
+
+    if table == "documents":
+        block = pa.struct(
+            [
+                column("kind", pa.string()),
+                column("start", pa.int32()),
+                column("end", pa.int32()),
+                column("level", pa.int32()),
+                column("page", pa.int32(), null=True),
+            ]
+        )
+        return pa.schema(
+            [
+                column("version", pa.int32(), key=True),
+                column("text", pa.large_string()),
+                column("title", pa.string()),
+                column("blocks", pa.list_(pa.field("item", block, nullable=False))),
+            ]
+        )
+    if table == "chunks":
+        return pa.schema(
+            [
+                column("chunk", pa.int64(), key=True),
+                column("version", pa.int32()),
+                column("ordinal", pa.int32()),
+                column("id", pa.string()),
+                column("digest", pa.binary()),
+                column("start", pa.int32()),
+                column("end", pa.int32()),
+                column("text", pa.string()),
+                column("heading", pa.list_(pa.field("item", pa.string(), nullable=False))),
+                column("page", pa.int32(), null=True),
+                column("tokens", pa.int32()),
+                column("language", pa.string()),
+            ]
+        )
+    if table == "postings":
+        return pa.schema(
+            [
+                column("segment", pa.int64(), key=True),
+                column("term", pa.uint64(), key=True),
+                column("chunks", pa.list_(pa.field("item", pa.int64(), nullable=False))),
+                column("counts", pa.list_(pa.field("item", pa.uint8(), nullable=False))),
+            ]
+        )
+    if table.startswith(VECTORS) and dimensions > 0:
+        vector = pa.list_(pa.field("item", pa.float32(), nullable=False), dimensions)
+        return pa.schema([column("chunk", pa.int64(), key=True), column("vector", vector)])
+    raise UsageError(f"There is no table {table!r}.", todo="Use documents, chunks, postings or vectors-<generation>.")
+
+
+def shaped(table: str, rows: pa.Table) -> pa.Table:
+    """``rows`` with exactly the columns and types of ``table``, or ``UsageError``."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = schema(table, rows.schema.field("vector").type.list_size if table.startswith(VECTORS) else 0)
+    try:
+        found = rows.select(wanted.names)
+        for field in wanted:
+            if not field.nullable and found[field.name].null_count:
+                raise UsageError(f"Column {field.name} of {table} has nulls.")
+        if table == "chunks" and (pc.min(pc.binary_length(found["digest"])).as_py() or 8) < 8:
+            raise UsageError("A chunk's digest has fewer than 8 bytes.")
+        return pa.table([found[f.name].cast(f.type) for f in wanted], schema=wanted)
+    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UsageError(
+            f"These rows do not fit the table {table}.",
+            looked=f"They have {', '.join(rows.schema.names)}.",
+            todo=f"It takes {', '.join(wanted.names)}.",
+        ) from error
+
+
+class Tables:
+    """Lance tables in one folder, opened by version."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._open: dict[tuple[str, int], Any] = {}
+        self._lock = threading.Lock()
+
+    def path(self, table: str) -> Path:
+        if not re.fullmatch(r"[A-Za-z0-9_.:-]+", table) or table.startswith("."):
+            raise UsageError(f"{table!r} cannot name a table.")
+        return self.folder / f"{table.replace(':', '-')}.lance"
+
+    def open(self, table: str, version: int) -> Any:
+        """The table as it was at ``version``."""
+        import lance
+
+        with self._lock:
+            found = self._open.get((table, version))
+        if found is None:
+            with _engine(table):
+                found = lance.dataset(str(self.path(table)), version=version)
+            with self._lock:
+                self._open[table, version] = found
+                while len(self._open) > OPEN:
+                    del self._open[next(iter(self._open))]
+        return found
+
+    def read(
+        self, table: str, version: int, columns: Sequence[str], *, filter: str | None = None, offset: int = 0
+    ) -> pa.Table:
+        """Columns in row order, from row ``offset`` or where ``filter`` holds."""
+        dataset = self.open(table, version)
+        with _engine(table):
+            found: pa.Table = dataset.to_table(columns=list(columns), filter=filter, offset=offset or None)
+        return found
+
+    def take(self, table: str, version: int, offsets: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Rows by offset, in the order asked."""
+        dataset = self.open(table, version)
+        with _engine(table):
+            found: pa.Table = dataset.take(list(offsets), columns=list(columns))
+        return found
+
+    def vectors(self, table: str, version: int, offset: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Numbers (n,) and vectors (n, d) in row order, from row ``offset``; one copy, batch by batch."""
+        dataset = self.open(table, version)
+        with _engine(table):
+            n = max(0, int(dataset.count_rows()) - offset)
+            chunk = np.empty(n, np.int64)
+            vectors = np.empty((n, dataset.schema.field("vector").type.list_size), np.float32)
+            at = 0
+            for batch in dataset.to_batches(offset=offset or None, batch_size=8192, scan_in_order=True):
+                end = at + len(batch)
+                chunk[at:end] = batch.column("chunk").to_numpy()
+                vectors[at:end] = batch.column("vector").flatten().to_numpy().reshape(end - at, -1)
+                at = end
+        return chunk, vectors
+
+    def last(self, table: str, version: int | None) -> int:
+        """The chunk number of the last row, which is the highest; -1 if there is none."""
+        count = 0 if version is None else int(self.open(table, version).count_rows())
+        if version is None or not count:
+            return -1
+        return int(self.take(table, version, [count - 1], ("chunk",))["chunk"][0].as_py())
+
+    def append(self, table: str, rows: pa.Table, at: int | None) -> int:
+        """Append to version ``at`` (``None``: the table is new) and return the new version."""
+        import lance
+
+        path = self.path(table)
+        with _engine(table):
+            before = _files(path)
+            if at is not None:
+                self.settle(table, at)
+            mode = "append" if at is not None else "overwrite" if path.exists() else "create"
+            dataset = lance.write_dataset(rows, str(path), schema=rows.schema, mode=mode)
+            _sync(path, _files(path) - before)
+        return int(dataset.version)
+
+    def settle(self, table: str, at: int) -> int:
+        """Put aside what a crashed writer left above version ``at``: the rows that went, usually none."""
+        import lance
+
+        with _engine(table):
+            newest = lance.dataset(str(self.path(table)))
+            if newest.version == at:
+                return 0
+            pointed = self.open(table, at)
+            orphans = int(newest.count_rows() - pointed.count_rows())
+            lance.dataset(str(self.path(table)), version=at).restore()  # type: ignore[no-untyped-call]
+            return orphans
+
+    def versions(self, table: str) -> list[int]:
+        """Every version there is, ascending."""
+        import lance
+
+        with _engine(table):
+            return sorted(v["version"] for v in lance.dataset(str(self.path(table))).versions())
+
+    def fragments(self, table: str, version: int) -> int:
+        return len(self.open(table, version).get_fragments())
+
+    def compact(self, table: str, at: int) -> int:
+        """Merge small fragments; the new version has the same rows in the same order."""
+        import lance
+
+        path = self.path(table)
+        with _engine(table):
+            before = _files(path)
+            self.settle(table, at)
+            dataset = lance.dataset(str(path))
+            dataset.optimize.compact_files()
+            _sync(path, _files(path) - before)
+        return int(dataset.version)
+
+    def clean(self, table: str, keep: set[int]) -> tuple[int, int]:
+        """Remove every version but ``keep`` and the newest, and files no version names: (versions, bytes)."""
+        import lance
+
+        with _engine(table):
+            dataset = lance.dataset(str(self.path(table)))
+            gone = [v["version"] for v in dataset.versions() if v["version"] not in keep]
+            gone = [v for v in gone if v != dataset.version]
+            stats = dataset.cleanup_old_versions(versions=gone, delete_unverified=True)
+        with self._lock:
+            for version in gone:
+                self._open.pop((table, version), None)
+        return int(stats.old_versions), int(stats.bytes_removed)
+
+    def close(self) -> None:
+        with self._lock:
+            self._open.clear()
+
+
+@contextmanager
+def _engine(table: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        full = any(word in str(error) for word in ("No space left", "os error 28", "quota"))
+        raise StateUnavailable(
+            f"The table {table} could not be used{': the disk is full' if full else ''}.",
+            looked=f"The engine said {type(error).__name__}.",
+            todo="Free space, or check that this process may write to the state folder; nothing was committed.",
+        ) from error
+
+
+def _files(path: Path) -> set[Path]:
+    return {Path(e.path) for part in ("data", "_versions", "_transactions") if (path / part).is_dir()
+            for e in os.scandir(path / part)}  # fmt: skip
+
+
+def _sync(path: Path, files: set[Path]) -> None:
+    """Lance renames but does not fsync: a commit that is acknowledged must outlive a power cut."""
+    for name in (*sorted(files), *sorted({f.parent for f in files}), path, path.parent):
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
