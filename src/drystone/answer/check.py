@@ -18,9 +18,8 @@ from drystone.answer.compose import ABSENT, choose, one_line
 from drystone.answer.support import Finding, Similarity, supports
 from drystone.index.sentences import sentences
 from drystone.records import Checked, Citation, Draft, Evidence, Prompt
-from drystone.records.answer import Reason
+from drystone.records.answer import REFUSAL, Reason
 
-REFUSAL = "I cannot answer this from the documents that are available to you."
 UNFAITHFUL = "a quote did not match its document and was left out"
 NOTHING_HELD = "no generated sentence was supported: quoted instead"
 MODEL_FOUND_NOTHING = "the model found no answer in the evidence"

@@ -113,7 +113,7 @@ class Policy:
         if decision:
             return decision
         raise Refused(
-            f"{actor.name} may not {action.replace('_', ' ')}: {decision.reason}.",
+            f"{actor.name} may not {action.replace('_', ' ')} here.",  # which policy decided: see `why`
             looked="" if actor.known else f"{FILE} does not name {actor.name}.",
             todo="Ask one of group:owners." if actor.known else f"An owner can add [[users]] to {FILE}.",
         )

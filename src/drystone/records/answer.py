@@ -18,6 +18,9 @@ Reason = Literal[
     "rate_limited", "needs_review", "unavailable",
 ]  # fmt: skip
 
+# One text for every "no evidence", whatever the cause: it says nothing about documents.
+REFUSAL = "I cannot answer this from the documents that are available to you."
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
