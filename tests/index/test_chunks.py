@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drystone.index import chunks as chunking
-from drystone.index.chunks import OVERLAP_CHARS, chunks, context
+from drystone.index.chunks import OVERLAP_CHARS, chunks, for_meaning, for_words
 from drystone.records import Block, Parsed
 
 TEXT = "refund returns Delivery stove 45 days. within café नमस्ते 退货 a e.g. No! U.S. I"
@@ -124,7 +124,10 @@ def test_headings_are_carried_along_and_not_quoted() -> None:
         (("Returns", "Coats"), "Never."),
         ((), "Shipping"),
     ]
-    assert context(("Returns", "Shoes"), "Returns") == "Returns\nShoes"
+    assert for_words("Never.", ("Returns", "Coats"), "Returns") == "Returns\nCoats\nNever."
+    assert for_meaning("Never.", ("Returns", "Coats"), "Returns") == "Coats\nNever."
+    assert for_meaning("Never.", (), "Returns") == "Returns\nNever."
+    assert for_meaning("Never. " * 40, ("Returns", "Coats"), "") == "Never. " * 40
 
 
 def test_a_long_table_keeps_rows_whole_and_names_its_columns() -> None:

@@ -25,6 +25,7 @@ from drystone.records import Block, Chunk, Parsed
 
 OVERLAP_CHARS = 300  # an overlap longer than this is left out
 TINY = 120  # code points; a paragraph as short as this belongs to its neighbour
+SHORT = 200  # code points; a passage below this is embedded under its nearest heading
 WINDOW = 1 << 16  # units of a section that are looked at together
 SLICE = 1 << 20  # code points of a long block that are looked at together
 HEADER_CHARS = 200  # of a table's header row that is carried along
@@ -60,10 +61,18 @@ def chunks(parsed: Parsed, *, limit: int, overlap: int = 1) -> Iterator[Chunk]:
             ordinal += 1
 
 
-def context(chunk_heading: Sequence[str], title: str) -> str:
-    """What is known of a passage beside its own text: the title and the headings above it, one a line."""
-    lines = dict.fromkeys(line for line in (title.strip(), *chunk_heading) if line)
-    return "\n".join(lines)
+def for_words(text: str, heading: Sequence[str], title: str) -> str:
+    """What a passage's words are: its own under those of the title and all headings above it."""
+    return "\n".join(dict.fromkeys(line for line in (title.strip(), *heading, text) if line))
+
+
+def for_meaning(text: str, heading: Sequence[str], title: str) -> str:
+    """What is embedded: the passage; a short one under its nearest heading, without which it says too little.
+
+    Headings above longer passages make search by meaning worse (docs/decisions/0008).
+    """
+    nearest = heading[-1] if heading else title.strip()
+    return f"{nearest}\n{text}" if nearest and len(text) < SHORT else text
 
 
 # -- sections ----------------------------------------------------------------------------------------

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from drystone.errors import Busy, UsageError
 from drystone.index import rows as making
-from drystone.index.chunks import context
+from drystone.index.chunks import for_meaning
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from drystone.index import Index
     from drystone.lake import Reader
     from drystone.ledger.catalog import Pointer
@@ -27,47 +29,57 @@ PART = 4096  # chunks of one commit while building
 
 
 def build(index: Index, run: Run, progress: Progress | None = None) -> Pointer:
-    """See ``Index.build_generation``. Also fills gaps of the generation in force; without gaps it does nothing."""
-    from drystone.lake import Rows
-
-    looked_at: NDArray[np.int64] | None = None
-    embedded = reused = part = 0
+    """See ``Index.build_generation``. Nothing to do where the configured generation is in force."""
+    pointer = index._ledger.catalog.pointer()
+    if pointer.generation == index.generation:
+        return pointer
+    after, embedded, reused = -1, 0, 0
     while True:
         with index._lake.reader() as reader:
-            if looked_at is None:
-                looked_at = reader.vectors(index.generation)[0]
-            rows = reader.chunk_rows()
-            todo = np.isin(rows.chunk, looked_at, invert=True)
-            chunks, versions = rows.chunk[todo], rows.version[todo]
-            pointer = reader.pointer
-            if not len(chunks):
-                if pointer.generation == index.generation:
-                    break
-                try:
-                    key = f"{run.id}/{index.generation}/{pointer.commit}"
-                    last = Rows(key=key, generation=index.generation, switch=True, expects=pointer.commit)
-                    pointer = index._lake.commit(last, run)
-                    break
-                except Busy:  # somebody committed meanwhile: their chunks too
-                    continue
-            chunks, versions = chunks[:PART], versions[:PART]
+            have = reader.vectors(index.generation, after)[0]  # of a build that died, or another process's
+            after = int(have[-1]) if len(have) else after
+            rows = reader.chunk_rows(after)
+            chunks, versions = rows.chunk[:PART], rows.version[:PART]
+            at = reader.commit
             numbers, vectors, fresh = _part(index, reader, chunks, versions)
-        if len(numbers):
-            part += 1
-            index._lake.commit(
-                Rows(
-                    key=f"{run.id}/{index.generation}/part {part}",
-                    vectors=making.vector_table(numbers, vectors),
-                    generation=index.generation,
-                ),
-                run,
-            )
+        if not len(chunks):
+            switched = _commit(index, run, at, None)
+            if switched is None:  # somebody committed meanwhile: their chunks too
+                continue
+            facts = {"embedded": embedded, "reused": reused, "commit": switched.commit}
+            run.note("generation", generation=index.generation, **facts)
+            return switched
+        while len(numbers) and _commit(index, run, at, making.vector_table(numbers, vectors)) is None:
+            with index._lake.reader() as reader:
+                if len(reader.vectors(index.generation, after)[0]):
+                    break  # another process builds the same generation and was quicker: go on from there
+                at = reader.commit
+        after = int(chunks[-1]) if len(rows.chunk) else after
         embedded, reused = embedded + fresh, reused + len(numbers) - fresh
-        looked_at = np.union1d(looked_at, chunks)
         if progress is not None:
-            progress("embed", len(looked_at), len(rows.chunk))
-    run.note("generation", generation=index.generation, embedded=embedded, reused=reused, commit=pointer.commit)
-    return pointer
+            progress("embed", embedded + reused, embedded + reused + len(rows.chunk) - len(chunks))
+
+
+def _commit(index: Index, run: Run, at: int, vectors: pa.Table | None) -> Pointer | None:
+    """Bring a part, or switch if there is none, provided nothing came since the commit ``at``; else ``None``."""
+    from drystone.lake import Rows
+
+    pointer = index._ledger.catalog.pointer()
+    if pointer.commit != at:
+        return None
+    rows = Rows(
+        key=f"{run.id}/{index.generation}/{at}",
+        vectors=vectors,
+        generation=index.generation,
+        switch=vectors is None,
+        expects=at,
+    )
+    try:
+        return index._lake.commit(rows, run)
+    except Busy:
+        if index._ledger.catalog.pointer().commit == at:
+            raise  # nobody committed: the lock itself could not be had
+        return None
 
 
 def back(index: Index, run: Run) -> Pointer:
@@ -98,8 +110,7 @@ def _part(
             allowed[document] = bool(known and making.permitted(index, view.label(document)))
         if allowed[document] and index.measured(found.language):
             state = states[found.version]
-            around = context(found.heading, making.title(state.document, state.title))
             numbers.append(found.chunk)
-            texts.append(making.whole(around, found.text))
+            texts.append(for_meaning(found.text, found.heading, making.title(state.document, state.title)))
     vectors, fresh = making._vectors(index, texts, making.digest(index, texts))
     return np.array(numbers, np.int64), vectors, fresh

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drystone.errors import ModelUnavailable
-from drystone.index.chunks import chunks, context
+from drystone.index.chunks import chunks, for_meaning, for_words
 from drystone.records import Batch, Chunk, Classification, Document, Label
 
 if TYPE_CHECKING:
@@ -55,15 +55,13 @@ def build(index: Index, documents: Sequence[Document], batch: Batch, run: Run) -
     passages = list(chain.from_iterable(cut))
     owners = np.repeat(np.arange(len(documents)), counts)
     titles = [title(d.name, d.parsed.title or d.asset.title) for d in documents]
-    contexts = [
-        context(chunk.heading, titles[owner]) for chunk, owner in zip(passages, owners.tolist(), strict=True)
-    ]
+    named = [(c.text, c.heading, titles[owner]) for c, owner in zip(passages, owners.tolist(), strict=True)]
     languages = [index.language(chunk.text) for chunk in passages]
-    texts = [whole(around, chunk.text) for around, chunk in zip(contexts, passages, strict=True)]
+    texts = [for_meaning(*each) for each in named]
     digests = digest(index, texts)
 
     with run.time("words"):
-        postings, tokens = _postings(index, texts, reserved.chunks)
+        postings, tokens = _postings(index, [for_words(*each) for each in named], reserved.chunks)
     with run.time("embed"):
         allowed = [permitted(index, d.label) for d in documents]
         wanted = [
@@ -101,11 +99,6 @@ def build(index: Index, documents: Sequence[Document], batch: Batch, run: Run) -
 def title(document: str, found: str) -> str:
     """A title that says something. One that only repeats the document's name goes with a rename, so it is left out."""
     return "" if found.casefold() in document.casefold() else found
-
-
-def whole(around: str, text: str) -> str:
-    """What is embedded and whose words are counted: the passage under its title and headings."""
-    return f"{around}\n{text}" if around else text
 
 
 def digest(index: Index, texts: Sequence[str]) -> list[bytes]:
@@ -151,7 +144,7 @@ def _vectors(
         return np.zeros((0, index.embedder.dimensions), np.float32), 0
     first = {found: place for place, found in reversed(list(enumerate(digests)))}
     with index._lake.reader() as reader:
-        known = reader.embedded(index.generation, list(first))
+        known = reader.vectors_of(list(first), index.generation)
     fresh = [found for found in first if found not in known]
     made = embed(index, [texts[first[found]] for found in fresh]) if fresh else None
     if made is not None:
