@@ -12,13 +12,12 @@ import json
 import re
 
 from drystone.errors import ParseFailed
-from drystone.records import Block, Parsed
+from drystone.records import Parsed
 
 _MARKS = (  # the longer ones first: a UTF-32 mark begins with a UTF-16 one
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
-_PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1b\x85"))
 _SAMPLE = 1 << 16
 _LOST = re.compile("[\ud800-\udfff]")
@@ -81,12 +80,8 @@ def _guessed(data: bytes) -> tuple[str, tuple[str, ...]]:
     raise ParseFailed("We could not tell in which encoding the text is written.", kind="encoding")
 
 
-def paragraphs(text: str) -> tuple[Block, ...]:
-    return tuple(Block("paragraph", m.start(), m.end()) for m in _PARAGRAPH.finditer(text))
-
-
 class TextParser:
-    """Plain text as it is; a paragraph is what empty lines part."""
+    """Plain text as it is. It names no blocks: what no block covers is paragraphs, parted by empty lines."""
 
     name = "text"
     version = "1"
@@ -94,7 +89,7 @@ class TextParser:
 
     def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
         text, notes = decode(data)
-        return Parsed(text, paragraphs(text), "", notes)
+        return Parsed(text, (), "", notes)
 
 
 class RowParser:
@@ -116,5 +111,5 @@ class RowParser:
 
             parsed = render_html(text)
         else:
-            parsed = Parsed(text, paragraphs(text))
+            parsed = Parsed(text, ())
         return Parsed(parsed.text, parsed.blocks, _LOST.sub("\ufffd", row["title"]) or parsed.title, parsed.notes)

@@ -1,0 +1,281 @@
+"""Workers that parse, kept and used again, several documents a message, in parallel.
+
+Guarantees: every job gets an answer, in order: a ``Parsed`` or a typed reason. A worker that hangs is killed when its
+document's time is up; one that dies costs the one document it was at (which gets a second chance alone, in a fresh
+process, if that one had already parsed others). Workers inherit no environment, no open file and no working folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from drystone.errors import EngineMissing
+from drystone.ingest.wire import HEAD, MAX_HEADER, frame, unpack
+from drystone.records import Parsed
+from drystone.settings import Settings
+
+GROUP_DOCUMENTS, GROUP_BYTES = 64, 1 << 18  # of one message: a round trip must not cost more than the parsing
+START_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One document to parse. ``target`` is the parser as ``module:attribute``."""
+
+    target: str
+    name: str
+    media_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Why a document could not be parsed. ``kind`` is typed; ``reason`` holds none of its text."""
+
+    kind: str
+    reason: str
+
+
+class _Died(Exception):
+    """The worker is gone. ``kind``: what it costs its document."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.broken = Broken(kind, reason)
+
+
+class Pool:
+    """Starts workers when they are first needed. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._size = max(1, int(settings["ingest.workers"]))
+        self._timeout = float(settings["ingest.timeout_s"])
+        self._arguments = (
+            str(settings["ingest.memory_mb"]), str(int(settings["ingest.max_text_mb"]) << 20), str(self._timeout),
+        )  # fmt: skip
+        self._most = (int(settings["ingest.max_text_mb"]) << 20) * 5 + (2 << 20)
+        self._idle: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    def parse(self, jobs: Sequence[Job], done: Callable[[int], None] | None = None) -> list[Parsed | Broken]:
+        """One answer a job, in order. ``done`` is told how many are ready."""
+        answers: list[Parsed | Broken | None] = [None] * len(jobs)
+        waiting = deque(_groups(jobs))
+        failures: list[BaseException] = []
+        finished = 0
+
+        def serve() -> None:
+            nonlocal finished
+            worker: _Worker | None = None
+            try:
+                while not failures:
+                    try:
+                        group = waiting.popleft()
+                    except IndexError:
+                        break
+                    while group:
+                        worker = worker or self._take()
+                        group, alive = self._serve(worker, jobs, group, answers)
+                        worker = worker if alive else None
+                    with self._lock:
+                        finished = sum(a is not None for a in answers) if done else 0
+                        if done:
+                            done(finished)
+            except BaseException as error:
+                failures.append(error)
+                if worker is not None:
+                    worker.kill()
+                    worker = None
+            finally:
+                if worker is not None:
+                    self._give(worker)
+
+        threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(self._size, len(waiting)) - 1)]
+        for thread in threads:
+            thread.start()
+        serve()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        return [a for a in answers if a is not None]
+
+    def _serve(
+        self, worker: _Worker, jobs: Sequence[Job], group: list[int], answers: list[Parsed | Broken | None]
+    ) -> tuple[list[int], bool]:
+        """What is left of the group, and whether the worker lives. Each call answers a document or takes a chance."""
+        used = worker.served > 0
+        try:
+            worker.send([jobs[i] for i in group], self._timeout)
+        except _Died as death:
+            if used:
+                return group, False
+            answers[group[0]] = death.broken
+            return group[1:], False
+        for at, index in enumerate(group):
+            try:
+                answers[index] = worker.receive(self._timeout, self._most)
+            except _Died as death:
+                worker.kill()
+                if used and death.broken.kind in ("crashed", "memory"):
+                    return group[at:], False  # perhaps an earlier document's doing: once more in a fresh process
+                answers[index] = death.broken
+                return group[at + 1 :], False
+            answer = answers[index]
+            if isinstance(answer, Broken) and answer.kind == "memory":
+                worker.kill()
+                return (group[at:] if used else group[at + 1 :]), False
+            used = True
+        return [], True
+
+    def _take(self) -> _Worker:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return _Worker(self._arguments)
+
+    def _give(self, worker: _Worker) -> None:
+        with self._lock:
+            self._idle.append(worker)
+
+    def walls(self) -> dict[str, bool]:
+        """Which walls stand around a worker, by name."""
+        worker = self._take()
+        self._give(worker)
+        return dict(worker.walls)
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.kill()
+
+
+def _groups(jobs: Sequence[Job]) -> list[list[int]]:
+    groups: list[list[int]] = []
+    size = GROUP_BYTES
+    for index, job in enumerate(jobs):
+        size += len(job.data)
+        if size > GROUP_BYTES or len(groups[-1]) >= GROUP_DOCUMENTS:
+            groups.append([])
+            size = len(job.data)
+        groups[-1].append(index)
+    return groups
+
+
+class _Worker:
+    """One process and the two pipes to it."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.served = 0
+        self._buffer = bytearray()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "drystone.ingest.worker", *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+            env={"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"}, cwd="/", start_new_session=True,
+        )  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        try:
+            header, _ = self._frame(time.monotonic() + START_S, 0)
+        except _Died as death:
+            raise EngineMissing(
+                "The parser process does not start.",
+                looked=f"{sys.executable} -I -m drystone.ingest.worker: {death}",
+                todo="`drystone check` shows what is missing; ingest.memory_mb may be too small.",
+            ) from None
+        self.walls = {name: bool(state) for name, state in header.items() if name != "ready"}
+
+    def send(self, jobs: Sequence[Job], timeout: float) -> None:
+        header = [{"target": j.target, "name": j.name, "type": j.media_type, "size": len(j.data)} for j in jobs]
+        self._write(frame({"jobs": header}, 0), timeout)
+        small = b"".join(j.data for j in jobs) if len(jobs) > 1 else jobs[0].data
+        self._write(small, timeout)
+
+    def receive(self, timeout: float, most: int) -> Parsed | Broken:
+        header, payload = self._frame(time.monotonic() + timeout, most)
+        try:
+            if header["ok"]:
+                answer: Parsed | Broken = unpack(header, payload)
+            else:
+                answer = Broken(str(header["kind"])[:40], str(header["reason"])[:300])
+        except (ValueError, KeyError, TypeError):
+            raise _Died("crashed", "The parser process answered what no parser answers.") from None
+        self.served += 1
+        return answer
+
+    def _write(self, data: bytes, timeout: float) -> None:
+        view, ready = memoryview(data), select.poll()
+        ready.register(self._in, select.POLLOUT)
+        deadline = time.monotonic() + timeout
+        while view:
+            left = deadline - time.monotonic()
+            if left <= 0 or not ready.poll(left * 1000):
+                self.kill()
+                raise _Died("timeout", "The parser process did not take the document in time.")
+            try:
+                view = view[os.write(self._in, view[: 1 << 20]) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                raise self._death() from None
+
+    def _frame(self, deadline: float, most: int) -> tuple[dict[str, object], bytes]:
+        header_size, size = HEAD.unpack(self._read(HEAD.size, deadline))
+        if header_size > MAX_HEADER or size > most:
+            self.kill()
+            raise _Died("expansion", "The document unfolds to more text than is allowed.")
+        try:
+            header = json.loads(self._read(header_size, deadline))
+        except ValueError:
+            header = None
+        if not isinstance(header, dict):
+            raise _Died("crashed", "The parser process answered what no parser answers.")
+        return header, self._read(size, deadline)
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        buffer, ready = self._buffer, select.poll()
+        ready.register(self._out, select.POLLIN)
+        while len(buffer) < size:
+            left = deadline - time.monotonic()
+            if left <= 0 or not ready.poll(left * 1000):
+                self.kill()
+                raise _Died("timeout", "It took longer than a document may take (ingest.timeout_s).")
+            more = os.read(self._out, max(1 << 16, min(size - len(buffer), 1 << 20)))
+            if not more:
+                raise self._death()
+            buffer += more
+        data = bytes(buffer[:size])
+        del buffer[:size]
+        return data
+
+    def _death(self) -> _Died:
+        """How it ended, once its pipes are closed."""
+        try:
+            code = self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            code = 0
+        self.kill()
+        if code in (-signal.SIGXCPU, -signal.SIGALRM):
+            return _Died("timeout", "It took longer than a document may take (ingest.timeout_s).")
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return _Died("crashed", f"The parser process died ({how}).")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
