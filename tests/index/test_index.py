@@ -184,6 +184,8 @@ def test_a_configured_embedder_that_says_nothing_gets_public_texts_only(
     assert house.bring(index(type="openai", clearance="restricted"), *documents, commit=False)[1] == 2
     assert house.bring(index(type="openai", clearance="restricted", regions=["eu"]), *documents, commit=False)[1] == 3
     assert house.bring(index(type="openai", purposes=["general"]), *documents, commit=False)[1] == 0
+    assert house.bring(index(type="openai", purposes=["research"]), *documents, commit=False)[1] == 1
+    assert index(type="openai").permits(PUBLIC) and not index(type="openai").permits(SECRET)
 
 
 def test_languages_it_was_not_measured_on_are_searched_by_words(house: House) -> None:

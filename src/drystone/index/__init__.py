@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from drystone.ledger.runs import Run
     from drystone.policy import Policy
     from drystone.ports import Embedder, Progress
-    from drystone.records import Batch, Document
+    from drystone.records import Batch, Document, Label
     from drystone.settings import Settings
 
 __all__ = ["Index", "sentences"]
@@ -54,6 +54,12 @@ class Index:
         """Shape (dimensions,), length 1; comparable with vectors of ``generation`` and no other."""
         vector: NDArray[np.float32] = self.embedder.embed([text])[0]
         return vector
+
+    def permits(self, label: Label) -> bool:
+        """May a text with this label flow to the embedder? Ask before ``embed_query``: a question is a text too."""
+        from drystone.index.rows import permitted
+
+        return permitted(self, label)
 
     def terms(self, text: str) -> NDArray[np.uint64]:
         """Keyed terms in order, repeated as they occur: the same analyser for documents and questions."""

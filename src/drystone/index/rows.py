@@ -116,10 +116,12 @@ def permitted(index: Index, label: Label) -> bool:
     clearance = Classification.parse(options.get("clearance", "restricted" if home else "public"))
     regions = frozenset(options.get("regions", [index._settings.region] if home else []))
     purposes = frozenset(options["purposes"]) if "purposes" in options else None
-    # Embedding serves whatever the text may be used for: its one purpose is one of the label's, if it can be.
+    # Embedding serves whatever the text may be used for: its one purpose is one that label and embedder both have.
+    sets = [found for found in (label.purposes, purposes) if found is not None]
+    common = frozenset.intersection(*sets) if sets else None
     purpose = index._settings.purpose
-    if label.purposes is not None and purpose not in label.purposes:
-        purpose = min(label.purposes & purposes if purposes is not None else label.purposes, default=purpose)
+    if common is not None and purpose not in common:
+        purpose = min(common, default=purpose)
     sink = index._policy.processor(index.embedder.name, clearance, regions, purposes, purpose)
     return bool(label.flows_to(sink, index._ledger.now()))
 
