@@ -235,14 +235,12 @@ class Project:
         """May ``about`` read ``document``, and which clause decides."""
         asker, subject = self.actor(actor), self.actor(about)
         state = self.house.ledger.catalog.document(document)
-        if state is None:
-            raise _no_such(document)
         return self.house.policy.why(
             asker,
             subject,
             document=document,
-            label=state.label,
-            origin=state.origin,
+            label=None if state is None else state.label,
+            origin="" if state is None else state.origin,
             at=self.house.ledger.now(),
             purpose=purpose or self.settings.purpose,
         )

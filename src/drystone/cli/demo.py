@@ -96,6 +96,10 @@ def _template(name: str, folder: Path) -> None:
         raise UsageError(f"{folder} is not empty, so nothing was written there.", todo="Name a new folder.")
     with as_file(origin) as path:
         shutil.copytree(path, folder, dirs_exist_ok=True)
+    people, user = folder / "users.toml", getpass.getuser()
+    text = people.read_text(encoding="utf-8")
+    if f'name = "{user}"' not in text:  # you keep this installation
+        people.write_text(f"{text}\n{_YOU.format(user=user)}", encoding="utf-8")
 
 
 _PROJECT = """\
@@ -117,12 +121,14 @@ exclude = ["drystone.toml", "drystone.*.toml", "users.toml", "policies/**"]
   classification = "confidential"
 """
 
-_PEOPLE = """\
+_YOU = """\
 [[users]]
 name = "{user}"
 groups = ["owners"]                # owners may ingest, relabel and audit
 clearance = "restricted"
+"""
 
+_PEOPLE = _YOU + """
 [[groups]]
 name = "owners"
 members = []

@@ -101,7 +101,11 @@ def why(options: argparse.Namespace) -> int:
         about = options.actor or kb.actor(None).name
         found = kb.why(about, options.document, actor=options.by, purpose=options.purpose)
         lines = [f"{about} {'may' if found['allowed'] else 'may not'} read {options.document}: {found['reason']}"]
-        lines += [f"  {line}" for line in found.get("lines", ())]
+        lines += [
+            f"  {'holds' if part['holds'] else 'fails'}  {part['part']}: needs {part['needs']}, has {part['has']}"
+            for part in found["parts"]
+        ]
+        lines.append(f"  the label comes from {found['label_origin']}")
         emit(options, found, *lines)
         return OK if found["allowed"] else REFUSED
 

@@ -52,15 +52,20 @@ def check(options: argparse.Namespace) -> int:
     except DrystoneError as error:
         results.append({"check": "configuration", "ok": False, "needed": True, "detail": str(error)})
     else:
-        from drystone.index import weights
         from drystone.ingest import isolation
-        from drystone.ledger import local_file_system
+        from drystone.ledger.store import file_system, refuse_network
 
         results.append({"check": "configuration", "ok": True, "needed": True, "detail": str(s.folder / settings.FILE)})
-        probe("state folder", lambda: local_file_system(s.state))
+
+
+        def local() -> str:
+            refuse_network(_there(s.state))
+            return f"{s.state} ({file_system(_there(s.state)) or 'unknown file system'})"
+
+        probe("state folder", local)
         probe("free disk", lambda: f"{shutil.disk_usage(_there(s.state)).free / 1e9:.1f} GB free")
-        probe("embedding model", lambda: str(weights.find("minilm", s)))
-        probe("chat model", lambda: str(weights.find("smollm2", s)), needed=False)
+        for name, place in _embedded(s).items():
+            probe(f"model {name}", place, needed=name == "minilm")
         probe("parser isolation", lambda: isolation(s), needed=False)
         with project(options) as kb:
             probe("policies and people", lambda: f"policy set {kb.house.policy.digest}")
@@ -69,6 +74,13 @@ def check(options: argparse.Namespace) -> int:
     lines = [f"{marks[r['ok'], r['needed']]} {r['check']:<20} {r['detail']}" for r in results]
     emit(options, {"ok": ok, "checks": results}, *lines)
     return OK if ok else FAILED
+
+
+def _embedded(s: settings.Settings) -> dict[str, Callable[[], str]]:
+    """Where each embedded model lies, by name."""
+    from drystone.models import weights
+
+    return {name: lambda model=model: str(weights.find(model, s)) for name, model in weights.KNOWN.items()}  # type: ignore[misc]
 
 
 def _version(name: str) -> str:
@@ -99,38 +111,39 @@ def status(options: argparse.Namespace) -> int:
 
 
 def upgrade(options: argparse.Namespace) -> int:
-    """Bring state that an earlier release wrote to the format of this one; a copy of the database first."""
-    from drystone.ledger import pending_migrations, upgrade_state
+    """Bring state that an earlier release wrote to the format of this one; a copy of the database is kept."""
+    from drystone.ledger import FILE
+    from drystone.ledger.store import pending
 
     s = _settings(options)
-    if not s.state.exists():
-        raise NotFound("There is no state to upgrade.", looked=f"We looked for {s.state}.")
-    steps = pending_migrations(s.state)
-    document: dict[str, Any] = {"release": __version__, "steps": steps, "done": False}
+    if not (s.state / FILE).exists():
+        raise NotFound("There is no state to upgrade.", looked=f"We looked for {s.state / FILE}.")
+    found, steps = pending(s.state / FILE)
+    document: dict[str, Any] = {"release": __version__, "format": found, "steps": steps, "done": False}
     if not steps:
-        emit(options, document, f"Nothing to do: the state is in the format of {__version__}.")
+        emit(options, document, f"Nothing to do: format {found} is what {__version__} writes.")
         return OK
-    lines = [f"would apply {step}" for step in steps]
+    backup = s.state / f"{FILE}.format-{found}"
     if options.plan:
-        emit(options, document, *lines)
+        emit(options, document, f"would copy the database to {backup}", *(f"would apply {step}" for step in steps))
         return OK
-    backup = upgrade_state(s.state)
-    emit(options, {**document, "done": True, "backup": str(backup)}, f"copied to {backup}", *lines)
+    with project(options) as kb:
+        kb.house.ledger.now()  # opening migrates, in one transaction, after the copy
+    done = {**document, "done": True, "backup": str(backup)}
+    emit(options, done, f"copied the database to {backup}", *(f"applied {step}" for step in steps))
     return OK
 
 
 # -- models -----------------------------------------------------------------------------------------
 def models_list(options: argparse.Namespace) -> int:
-    from drystone.index import weights
-
     s = _settings(options)
     rows: list[dict[str, Any]] = [
         {"name": m.name, "type": m.type, "clearance": m.clearance.name, "regions": sorted(m.regions)} for m in s.models
     ]
     embedded: list[dict[str, Any]] = []
-    for name in ("minilm", "smollm2"):
+    for name, place in _embedded(s).items():
         try:
-            embedded.append({"name": name, "found": str(weights.find(name, s))})
+            embedded.append({"name": name, "found": place()})
         except DrystoneError as error:
             embedded.append({"name": name, "found": None, "reason": str(error)})
     lines = [f"{r['name']:<12} {r['type']:<10} {r['clearance']:<12} {', '.join(r['regions'])}" for r in rows]
