@@ -1,0 +1,227 @@
+"""A folder of files as a source.
+
+Guarantees: lists every regular file below ``path`` whose name no pattern excludes, or raises ``SourceUnavailable``:
+a folder that cannot be read is an outage, never a removal. Hidden files, the state folder, the project's own
+configuration and label files (``NAME.label.toml``) are no documents. Devices, sockets, pipes and links out of the
+folder are listed as failures and never opened. A link inside the folder counts only where its target is not listed
+by itself. Ids are paths with ``/``; bytes that are not UTF-8 and control characters are written ``%XX``, and
+``%`` itself as ``%25`` in such names only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from drystone.errors import SettingsError, SourceUnavailable
+from drystone.ingest import posix
+from drystone.ingest.globs import matcher
+from drystone.ingest.media import media_type
+from drystone.records import Failure, Item
+from drystone.settings import SourceConfig, Settings
+
+SIDECAR = ".label.toml"
+_ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_OPTIONS = {"path", "include", "exclude", "parsers"}
+_OWN = {"drystone.toml", "users.toml"}  # of a project whose folder is the source
+
+
+class FilesSource:
+    """Options: ``path`` (relative to the project), ``include`` and ``exclude`` (lists of patterns), ``parsers``."""
+
+    def __init__(self, config: SourceConfig, settings: Settings) -> None:
+        unknown = set(config.options) - _OPTIONS
+        if unknown or not isinstance(config.options.get("path"), str):
+            raise SettingsError(
+                f"The source {config.name!r} has "
+                + (f"{', '.join(sorted(unknown))}, which we do not know." if unknown else "no path."),
+                looked=f"A source of type files has: {', '.join(sorted(_OPTIONS))}.",
+            )
+        if "://" in config.options["path"]:
+            raise SettingsError(
+                f"The path of the source {config.name!r} is an address.", todo="This release reads local folders."
+            )
+        self.name = config.name
+        self.root = os.path.realpath(settings.folder / config.options["path"])
+        self._permitted = config.permissions == "source"
+        self._include = [matcher(p) for p in _patterns(config, "include")]
+        self._exclude = [matcher(p) for p in _patterns(config, "exclude")]
+        self._state = str(settings.state)
+        self._project = str(settings.folder)
+        self._odd: dict[str, str] = {}  # id -> path, where they differ
+
+    def watched(self) -> Sequence[str]:
+        return (self.root,)
+
+    # -- listing -------------------------------------------------------------------------------------
+    def list(self) -> Iterator[Item | Failure]:
+        """In the order of the names. Raises ``SourceUnavailable``."""
+        self._odd = {}
+        if self._permitted:
+            posix.forget_names()
+        seen: set[str] = set()
+        links: list[tuple[str, str]] = []
+        top = self._passers(self.root, os.stat(self.root)) if self._permitted and os.path.isdir(self.root) else ()
+        yield from self._folder(self.root, "", top, seen, links)
+        for path, name in links:
+            yield from self._link(path, name, seen)
+
+    def _folder(
+        self, folder: str, prefix: str, above: tuple[frozenset[str], ...], seen: set[str], links: list[tuple[str, str]]
+    ) -> Iterator[Item | Failure]:
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            raise SourceUnavailable(
+                f"A folder of the source {self.name!r} could not be listed ({error.strerror}).",
+                looked=f"We looked in {os.fsencode(folder).decode('utf-8', 'backslashreplace')}.",
+                todo="Nothing was removed. Make it readable again, or exclude it.",
+            ) from None
+        sidecars = {entry.name for entry in entries if entry.name.endswith(SIDECAR)}
+        for entry in entries:
+            name = entry.name
+            if name[0] == "." or name in sidecars:
+                continue
+            shown = _shown(name) if _ODD.search(name) else name
+            identity = prefix + shown
+            if entry.is_symlink():
+                if not self._excluded(identity, False):
+                    links.append((entry.path, identity))
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if entry.path == self._state or any(p.match(identity + "/") for p in self._exclude):
+                    continue
+                if folder == self._project and name == "policies":
+                    continue
+                passers = above
+                if self._permitted:
+                    try:
+                        passers = (*above, *self._passers(entry.path, entry.stat(follow_symlinks=False)))
+                    except FileNotFoundError:
+                        continue
+                yield from self._folder(entry.path, identity + "/", passers, seen, links)
+                continue
+            if self._excluded(identity, True) or (folder == self._project and _own(name)):
+                continue
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # gone since the folder was listed
+            if not stat.S_ISREG(info.st_mode):
+                yield Failure(f"{self.name}:{identity}", "not_a_file", "It is a device, a socket or a pipe.")
+                continue
+            if identity in seen:
+                yield Failure(f"{self.name}:{identity}", "duplicate_id", "Another file is written with the same id.")
+                continue
+            seen.add(identity)
+            if identity != entry.path[len(self.root) + 1 :]:
+                self._odd[identity] = entry.path
+            beside = self._beside(entry.path) if sidecars and name + SIDECAR in sidecars else None
+            yield self._item(identity, entry.path, info, above, beside)
+
+    def _item(
+        self, identity: str, path: str, info: os.stat_result, above: tuple[frozenset[str], ...],
+        beside: Mapping[str, Any] | None,
+    ) -> Item:  # fmt: skip
+        permissions = None
+        if self._permitted:
+            readers = posix.principals(info.st_mode & 0o777, info.st_uid, info.st_gid, posix.acl(path), posix.READ)
+            permissions = {"readers": _clauses((readers, *above))}
+        return Item(
+            identity,
+            f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}:{info.st_ino}",
+            info.st_size,
+            media_type(identity),
+            "",
+            permissions,
+            beside,
+        )
+
+    def _passers(self, path: str, info: os.stat_result) -> tuple[frozenset[str], ...]:
+        """One clause of who may pass a folder; none where everyone may."""
+        who = posix.principals(info.st_mode & 0o777, info.st_uid, info.st_gid, posix.acl(path), posix.PASS)
+        return () if "everyone" in who else (who,)
+
+    def _excluded(self, identity: str, file: bool) -> bool:
+        if file and self._include and not any(p.match(identity) for p in self._include):
+            return True
+        return any(p.match(identity) for p in self._exclude)
+
+    def _link(self, path: str, identity: str, seen: set[str]) -> Iterator[Item | Failure]:
+        """A link to a file inside that is not listed by itself (it lies in a hidden folder) stands for it."""
+        target = os.path.realpath(path)
+        inside = target.startswith(self.root + os.sep) and not (target + os.sep).startswith(self._state + os.sep)
+        if not inside:
+            yield Failure(f"{self.name}:{identity}", "link_outside", "It is a link that leaves the source's folder.")
+            return
+        name = "/".join(_shown(part) if _ODD.search(part) else part for part in target[len(self.root) + 1 :].split("/"))
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        try:
+            info = os.stat(target)
+        except OSError:
+            yield Failure(f"{self.name}:{identity}", "link_broken", "It is a link to nothing.")
+            return
+        if not stat.S_ISREG(info.st_mode) or not hidden or self._excluded(name, False):
+            if stat.S_ISDIR(info.st_mode) or name not in seen:
+                yield Failure(f"{self.name}:{identity}", "link", "It is a link; what it points to counts by itself.")
+            return
+        if self._excluded(identity, True) or identity in seen:
+            return
+        seen.add(identity)
+        self._odd[identity] = target
+        above: tuple[frozenset[str], ...] = ()
+        if self._permitted:
+            folder = os.path.dirname(target)
+            while len(folder) >= len(self.root):
+                above = (*self._passers(folder, os.stat(folder)), *above)
+                folder = os.path.dirname(folder)
+        beside = self._beside(path) if os.path.exists(path + SIDECAR) else None
+        yield self._item(identity, target, info, above, beside)
+
+    def _beside(self, path: str) -> Mapping[str, Any]:
+        """The label file of a document. One that cannot be read gives no label, and so no document."""
+        try:
+            with open(path + SIDECAR, "rb") as file:
+                return tomllib.loads(file.read(1 << 20).decode())
+        except (OSError, ValueError):
+            return {"": "it is not readable TOML"}
+
+    # -- reading -------------------------------------------------------------------------------------
+    def read(self, item: Item) -> bytes:
+        """The file's bytes, if it is still a regular file inside the source's folder. Raises ``OSError``."""
+        path = self._odd.get(item.id) or os.path.join(self.root, item.id)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode) or os.path.realpath(os.path.dirname(path)) != os.path.dirname(
+                path
+            ):
+                raise OSError("it is no regular file any more")
+            return file.read()
+
+
+def _patterns(config: SourceConfig, option: str) -> Sequence[str]:
+    value = config.options.get(option, [])
+    if isinstance(value, str) or not all(isinstance(p, str) for p in value):
+        raise SettingsError(f"{option} of the source {config.name!r} is not a list of patterns.")
+    return tuple(value)
+
+
+def _own(name: str) -> bool:
+    return name in _OWN or (name.startswith("drystone.") and name.endswith(".toml"))
+
+
+def _shown(name: str) -> str:
+    """A name as an id: what cannot be shown or is no UTF-8 is written by its bytes."""
+    def written(match: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in os.fsencode(match.group()))
+
+    return _ODD.sub(written, name.replace("%", "%25"))
+
+
+def _clauses(clauses: Sequence[frozenset[str]]) -> Sequence[Sequence[str]]:
+    return [sorted(clause) for clause in dict.fromkeys(clauses)]
