@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drystone.errors import NotFound, PassportIncomplete, ProofFailed
+from drystone.errors import NotFound, PassportIncomplete, ProofFailed, UsageError
 from drystone.ledger import Ledger, log, passports
 from drystone.ledger.passports import salted
 from drystone.records import Answer, Classification
@@ -57,6 +57,15 @@ def test_a_passport_says_what_the_answer_rests_on(tmp_path: Path) -> None:
     assert said["cost"]["prompt_tokens"] == 812 and "search_ms" in said["timings"]
     subject = json.loads(payload(ledger, answer))["subject"][0]["digest"]["sha256-salted"]
     assert subject == hashlib.sha256(salt + b"answer\0" + ANSWERED.encode()).hexdigest()
+    ledger.close()
+
+
+def test_reach_finds_every_answer_whose_model_saw_a_document(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    found = evidence(ledger, 4, 4)
+    answer = ask(ledger, found, mode="generated", cited=1)
+    for one in found:
+        assert answer.passport in {node.ref for node in ledger.reach(one.hit.document)}
     ledger.close()
 
 
@@ -183,6 +192,7 @@ def test_a_changed_or_dropped_statement_is_found_by_the_ledger(tmp_path: Path) -
         "UPDATE passports SET payload = CAST(replace(payload, 'support', 'general') AS BLOB)",
         "DELETE FROM passports",
         "UPDATE passports SET seq = 0",
+        "UPDATE passports SET signature = zeroblob(64)",
     ):
         ledger = open_ledger(tmp_path / str(len(change)))
         ask(ledger, evidence(ledger, 3, 1))
@@ -190,6 +200,24 @@ def test_a_changed_or_dropped_statement_is_found_by_the_ledger(tmp_path: Path) -
         ledger.database.write(lambda connection, change=change: connection.execute(change))  # type: ignore[misc]
         assert "statement" in {problem.kind for problem in ledger.verify().problems}
         ledger.close()
+
+
+def test_another_annex_is_not_shown(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    some = evidence(ledger, 3, 1)
+    first, second = ask(ledger, some), ask(ledger, some)
+    swap = "UPDATE passports SET annex = (SELECT annex FROM passports WHERE ref = ?) WHERE ref = ?"
+    ledger.database.write(lambda connection: connection.execute(swap, (second.passport, first.passport)))
+    with pytest.raises(ProofFailed, match="annex"):
+        ledger.passport(first.passport, annex=True)
+    ledger.close()
+
+
+def test_a_score_that_is_no_number_withholds_the_answer(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    with pytest.raises(PassportIncomplete, match="no number"):
+        ask(ledger, evidence(ledger, 3, 1), guards=[{**GUARDS[0], "scores": {"injection": float("nan")}}])
+    ledger.close()
 
 
 def test_an_unknown_passport_is_not_found(tmp_path: Path) -> None:
@@ -236,6 +264,8 @@ def test_a_bundle_proves_consistency_with_older_sizes(tmp_path: Path) -> None:
     answer = ask(ledger, some)
     ask(ledger, some)
     ledger.checkpoint()
-    bundle = passports.bundle(ledger, answer.passport, since=(2, 5))
-    assert [one["size"] for one in bundle["log"]["consistency"]] == [2, 5]
+    bundle = passports.bundle(ledger, answer.passport, since=(2, 4))
+    assert [one["size"] for one in bundle["log"]["consistency"]] == [2, 4]
+    with pytest.raises(UsageError):
+        passports.bundle(ledger, answer.passport, since=(5,))
     ledger.close()

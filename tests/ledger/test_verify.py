@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from drystone import verify
-from drystone.ledger import Ledger, log, passports
+from drystone.ledger import Ledger, dsse, log, passports
 from drystone.verify import Failed
 from tests.ledger.asking import ANSWERED, GUARDS, ask, evidence
 from tests.ledger.build import open_ledger
@@ -161,7 +161,7 @@ def resign(issued: Issued, change: Callable[[dict[str, Any]], Any]) -> dict[str,
     keys, ref = issued.ledger.keys, copy["passport"]
     copy["statement"]["payload"] = base64.b64encode(payload).decode()
     copy["statement"]["signatures"][0]["sig"] = base64.b64encode(
-        keys.sign(passports.pae(passports.PAYLOAD, payload))
+        keys.sign(dsse.pae(dsse.PAYLOAD, payload))
     ).decode()
     entry = log.encode("passport", 0, 1, {"passport": ref, "statement": log.digest(payload)})
     note = log.sign(keys, 1, hashlib.sha256(b"\0" + entry).digest())

@@ -37,7 +37,9 @@ class Contents:
         """Seal ``(kind, text)`` pairs with one durable write of keys; outside any transaction of the ledger."""
         named = [(new_id("x"), kind, text) for kind, text in texts]
         # The kind is part of the id under which the key binds, so a record cannot pose as one of another kind.
-        sealed = self._keys.seal_many([(id, f"{kind}\0{text}".encode()) for id, kind, text in named])
+        sealed = self._keys.seal_many(
+            [(id, f"{kind}\0{text}".encode("utf-8", "surrogatepass")) for id, kind, text in named]
+        )
         return tuple(Record(id, kind, blob) for (id, kind, _), blob in zip(named, sealed, strict=True))
 
     def write(self, connection: sqlite3.Connection, records: Iterable[Record]) -> None:
@@ -57,7 +59,7 @@ class Contents:
         rows = self._database.read().execute("SELECT kind, sealed FROM contents WHERE id = ?", (id,)).fetchall()
         if not rows or rows[0][1] is None:
             raise NotFound(f"There is no content {id}.", todo="It was never kept, or it was erased.")
-        kind, _, text = self._keys.open(id, bytes(rows[0][1])).decode().partition("\0")
+        kind, _, text = self._keys.open(id, bytes(rows[0][1])).decode("utf-8", "surrogatepass").partition("\0")
         if kind != rows[0][0]:
             raise NotFound(f"There is no content {id} of this kind.")
         return text

@@ -22,7 +22,9 @@ import secrets
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -109,6 +111,14 @@ class FileKeyStore:
             beside.unlink(missing_ok=True)
 
 
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """Keys that a caller waits for."""
+
+    ids: tuple[str, ...]
+    keys: list[bytes] | None = None
+
+
 class KeyRing:
     """The keys of one project, in ``folder/keys.db``. Safe for threads and for several processes.
 
@@ -117,6 +127,7 @@ class KeyRing:
 
     def __init__(self, folder: Path, store: KeyStore, *, name: str = "project") -> None:
         self.folder, self._store, self._lock = Path(folder), store, threading.RLock()
+        self._waiting: deque[_Wanted] = deque()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.folder / "keys.db"
         try:
@@ -131,6 +142,11 @@ class KeyRing:
             ) from None  # fmt: skip
         try:
             self._open(re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "project")
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise StateUnavailable(
+                f"The keys cannot be read: {error}.", looked=f"We read {path}.", todo="Restore it from a backup."
+            ) from None
         except BaseException:
             self._connection.close()
             raise
@@ -144,7 +160,7 @@ class KeyRing:
         """The same for several records with one durable write."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        keys = self._write(lambda connection: [self._key(connection, id) for id, _ in items])
+        keys = self._durable([id for id, _ in items])
         sealed = []
         for (id, plaintext), key in zip(items, keys, strict=True):
             nonce = secrets.token_bytes(_NONCE)
@@ -271,6 +287,25 @@ class KeyRing:
                 todo="Find out who changed it; removing the file lets it be written again.",
             )  # fmt: skip
 
+    def _durable(self, ids: Sequence[str]) -> list[bytes]:
+        """The keys of ``ids``. Who comes first writes for all who wait: one durable write, however many callers."""
+        mine = _Wanted(tuple(ids))
+        self._waiting.append(mine)
+        with self._lock:
+            if mine.keys is None:
+                batch = list(self._waiting)
+                try:
+                    made = self._write(lambda connection: [[self._key(connection, id) for id in w.ids] for w in batch])
+                except BaseException:
+                    self._waiting.remove(mine)  # the others are still in the queue and try for themselves
+                    raise
+                for wanted, keys in zip(batch, made, strict=True):
+                    wanted.keys = keys
+                    self._waiting.remove(wanted)
+        if mine.keys is None:
+            raise AssertionError("a batch was written without one of its members")
+        return mine.keys
+
     def _key(self, connection: sqlite3.Connection, id: str) -> bytes:
         """The key of ``id``; a new one if there is none or it was destroyed."""
         rows = connection.execute("SELECT wrapped FROM keys WHERE id = ?", (id,)).fetchall()
@@ -300,7 +335,7 @@ class KeyRing:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
                     raise
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:
                 raise StateUnavailable(
                     f"A key could not be written: {error}.", looked=f"We tried {self.folder / 'keys.db'}.",
                     todo="Free space on the disk, or check the folder's owner.",

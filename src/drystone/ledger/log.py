@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drystone.errors import LedgerError, ProofFailed, StateUnavailable, UsageError
+from drystone.ledger.dsse import signed_by
 from drystone.ledger.store import sql
 
 if TYPE_CHECKING:
@@ -356,7 +357,7 @@ def _recompute(
 ) -> tuple[int, bytes, int]:
     """One pass over entries, nodes and statements side by side; keeps nothing but the tree's right edge."""
     nodes = connection.execute(sql("SELECT position, hash FROM log_nodes ORDER BY position"))
-    signed = connection.execute(sql("SELECT seq, ref, payload FROM passports ORDER BY seq"))
+    signed = connection.execute(sql("SELECT seq, ref, payload, signature FROM passports ORDER BY seq"))
     statement = signed.fetchone()
     edge: list[tuple[int, bytes]] = []  # complete subtrees (level, hash), the largest first
     count = statements = position = 0
@@ -379,14 +380,14 @@ def _recompute(
         if seq != count:
             problem("dropped", count, f"entries {count} to {seq - 1} are missing")
             count = seq
-        data = bytes(data)
+        data = _bytes(data)
         hash = _leaf(data)
         if mac != _mac(keys, seq, hash):
             problem("edited", seq, f"entry {seq} is not what was written there")
         try:
             said = json.loads(data)
-            place, kind, body = said["seq"], said["kind"], said["body"]
-        except (ValueError, KeyError, TypeError):
+            place, kind, body = said["seq"], said["kind"], dict(said["body"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             problem("edited", seq, f"entry {seq} is not an entry")
             place, kind, body = seq, "", {}
         if place != seq:
@@ -398,8 +399,10 @@ def _recompute(
             if statement is None or statement[0] != seq:
                 problem("statement", seq, f"the passport of entry {seq} is missing")
             else:
-                if (statement[1], digest(bytes(statement[2]))) != (body.get("passport"), body.get("statement")):
+                if (statement[1], digest(_bytes(statement[2]))) != (body.get("passport"), body.get("statement")):
                     problem("statement", seq, f"the passport of entry {seq} is not the one that was sealed")
+                elif not signed_by(keys.public, _bytes(statement[2]), _bytes(statement[3])):
+                    problem("statement", seq, f"the passport of entry {seq} does not bear this project's signature")
                 statements += 1
                 statement = signed.fetchone()
         level = 0
@@ -428,14 +431,16 @@ def _head(edge: Sequence[tuple[int, bytes]]) -> bytes:
 
 
 def _kept_outside(
-    ledger: Ledger, against: Sequence[Path], any: bool, problem: Callable[[str, int | None, str], None]
+    ledger: Ledger, against: Sequence[Path], issued: bool, problem: Callable[[str, int | None, str], None]
 ) -> list[tuple[str, str]]:
-    path = outside(ledger)
+    """The notes in ``ledger.checkpoint_path`` and in the files of ``against``, each with a name for messages."""
     found: list[tuple[str, str]] = []
-    if path is not None and (path.exists() or not any):
-        found += [(f"a checkpoint in {path.name}", note) for note in read_notes(path.read_text())] if any else []
-    elif path is not None:
-        problem("checkpoint", None, f"{path} is gone; checkpoints were written to it")
+    path = outside(ledger)
+    if path is not None and issued:  # before the first checkpoint there is no such file
+        try:
+            found += [(f"a checkpoint in {path.name}", note) for note in read_notes(path.read_text("utf-8"))]
+        except (OSError, ValueError):
+            problem("checkpoint", None, f"{path} cannot be read; checkpoints were written to it")
     for file in against:
         try:
             text = Path(file).read_text("utf-8")
@@ -449,6 +454,11 @@ def _kept_outside(
             )  # fmt: skip
         found += [(f"a checkpoint in {Path(file).name}", str(note)) for note in notes]
     return found
+
+
+def _bytes(value: Any) -> bytes:
+    """A column's bytes, whatever type somebody stored there."""
+    return bytes(value) if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 
 
 def digest(statement: bytes) -> str:

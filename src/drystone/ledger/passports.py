@@ -21,9 +21,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from drystone.errors import NotFound, PassportIncomplete
+from drystone.errors import NotFound, PassportIncomplete, ProofFailed
 from drystone.ledger import log
 from drystone.ledger.contents import Record, new_id
+from drystone.ledger.dsse import PAYLOAD, pae
 from drystone.ledger.store import sql
 from drystone.records import Checked, Citation, Decision, Evidence, format_time
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 TYPE = "https://drystone.dev/passport/v1"
 STATEMENT = "https://in-toto.io/Statement/v1"
-PAYLOAD = "application/vnd.in-toto+json"
 
 ADD = sql("INSERT INTO passports (ref, seq, payload, signature, annex, run, actor) VALUES (?, ?, ?, ?, ?, ?, ?)")
 ONE = sql("SELECT seq, payload, signature, annex FROM passports WHERE ref = ?")
@@ -53,6 +53,7 @@ class Sealed:
     run: str
     actor: str
     contents: tuple[Record, ...]
+    evidence: tuple[Evidence, ...]  # all that it rests on, for the edges
 
     def write(self, connection: sqlite3.Connection) -> int:
         """Contents, log entry and statement; returns the entry's number."""
@@ -80,13 +81,9 @@ def build(ledger: Ledger, question: Question, checked: Checked) -> Sealed:
     contents = ledger.contents.prepare(texts)
     signature = ledger.keys.sign(pae(PAYLOAD, statement))
     return Sealed(
-        ledger, ref, statement, signature, contents[0].id, question.id, question.actor.name, contents
-    )
-
-
-def pae(kind: str, body: bytes) -> bytes:
-    """DSSE's pre-authentication encoding (secure-systems-lab/dsse, protocol.md)."""
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(body), body)
+        ledger, ref, statement, signature, contents[0].id, question.id, question.actor.name, contents,
+        tuple(_resting(_Facts(notes, needed=False), checked)),
+    )  # fmt: skip
 
 
 def salted(salt: bytes, what: str, text: str) -> str:
@@ -119,8 +116,9 @@ def _statement(ledger: Ledger, ref: str, question: Question, checked: Checked, a
         "mode": "refused" if silent else checked.mode,
         "notes": [] if silent else list(checked.notes),
         "search": None if search is None else {
-            "commit": search.commit, "exact": search.exact, "generation": facts.of("search", "generation"),
-            "embedder": facts.of("search", "embedder"), "policy": facts.of("search", "policy"),
+            "commit": search.commit, "exact": None if silent else search.exact,
+            "generation": facts.of("search", "generation"), "embedder": facts.of("search", "embedder"),
+            "policy": facts.of("search", "policy"),
         },
         "decisions": _decisions(facts, ("admit",) if silent else ("admit", "release")),
         "guards": _guards(facts, silent),
@@ -170,15 +168,11 @@ def _guards(facts: _Facts, silent: bool) -> list[dict[str, Any]]:
 
 
 def _evidence(ledger: Ledger, facts: _Facts, salt: bytes, checked: Checked) -> dict[str, Any]:
-    """What the answer rests on: of a quoted one what it cites, of a generated one all that the model saw.
+    """The evidence and its tables.
 
     Documents, labels and transforms are in tables; ``document``, ``label`` and ``transform`` are places in them.
     """
-    resting: list[Evidence] = []
-    if checked.refused is None:
-        resting = list(checked.evidence)
-        if checked.mode == "generated":
-            resting += [one for one in facts.of("compose", "prompt").evidence if one not in resting]
+    resting = _resting(facts, checked)
     documents, labels, transforms = _Table(), _Table(), _Table()
     rows, read = [], ledger.database.read()
     for n, one in enumerate(resting):
@@ -208,6 +202,14 @@ def _evidence(ledger: Ledger, facts: _Facts, salt: bytes, checked: Checked) -> d
         ],
         "label": None if checked.label is None or checked.refused else checked.label.to_dict(),
     }
+
+
+def _resting(facts: _Facts, checked: Checked) -> list[Evidence]:
+    """What an answer rests on: a quoted one on what it cites, a generated one on all that the model saw."""
+    if checked.refused is not None:
+        return []
+    seen = facts.of("compose", "prompt").evidence if checked.mode == "generated" else ()
+    return [*checked.evidence, *(one for one in seen if one not in checked.evidence)]
 
 
 def _place(citation: Citation, resting: Sequence[Evidence]) -> int:
@@ -308,6 +310,9 @@ def bundle(ledger: Ledger, ref: str, *, annex: bool = False, since: Sequence[int
         proof = log.inclusion(connection, seq, size)
         older = [{"size": old, "proof": [_plain(h) for h in log.consistency(connection, old, size)]} for old in since]
     commitment = json.loads(payload)["predicate"]["annex"]
+    opened = {"opened": ledger.contents.get(sealed)} if annex else {}
+    if annex and log.digest(opened["opened"].encode()) != commitment:
+        raise ProofFailed("The annex is not the one that was sealed.", todo="Run `drystone ledger verify`.")
     return {
         "format": FORMAT,
         "passport": ref,
@@ -316,7 +321,7 @@ def bundle(ledger: Ledger, ref: str, *, annex: bool = False, since: Sequence[int
             "payloadType": PAYLOAD,
             "signatures": [{"keyid": ledger.keys.key_id, "sig": _plain(signature)}],
         },
-        "annex": {"commitment": commitment, **({"opened": ledger.contents.get(sealed)} if annex else {})},
+        "annex": {"commitment": commitment, **opened},
         "log": {
             "index": seq,
             "entry": _plain(entry),
@@ -332,7 +337,12 @@ def _messages(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise PassportIncomplete(
+            "The answer was withheld, because a note holds what is no number.", todo="Correct the guard or the score."
+        ) from None
 
 
 def _b64(data: bytes) -> str:

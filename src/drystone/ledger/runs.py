@@ -181,7 +181,7 @@ class Question(Run):
             self._withhold([error.looked])
             raise
         if state == "sealed":
-            for evidence in checked.evidence:
+            for evidence in passport.evidence:  # what a model saw counts, cited or not
                 self.edge(passport.ref, "evidence", of=[evidence.hit.chunk])
                 self.edge(evidence.hit.chunk, "chunk", of=[evidence.hit.version])
             made_with = {
