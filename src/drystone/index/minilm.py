@@ -58,7 +58,7 @@ class OnnxEmbedder:
     def _setup(self, graph: Path, window: int, settings: Settings) -> None:
         self._graph, self._window = graph, window
         self._batch, self._threads = int(settings["index.batch"]), int(settings["index.threads"])
-        self._opened: tuple[Any, Any] | None = None
+        self._opened: tuple[Any, Any, tuple[str, ...]] | None = None
         self._lock = threading.Lock()
         self.windowed = 0  # texts so far that were longer than the window
 
@@ -98,14 +98,14 @@ class OnnxEmbedder:
 
     def _run(self, pieces: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """One batch, padded to its own longest."""
-        session, _ = self._open()
+        session, _, inputs = self._open()
         ids = np.zeros((len(pieces), max(map(len, pieces))), np.int64)
         mask = np.zeros_like(ids)
         for row, piece in enumerate(pieces):
             ids[row, : len(piece)] = piece
             mask[row, : len(piece)] = 1
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        found = session.run(None, {i.name: feed[i.name] for i in session.get_inputs()})[0]
+        found = session.run(None, {name: feed[name] for name in inputs})[0]
         if found.ndim == 3:  # token states: the mean over the mask (Reimers and Gurevych 2019)
             found = (found * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
         return _unit(found.astype(np.float32, copy=False))
@@ -113,11 +113,14 @@ class OnnxEmbedder:
     def _tokenizer(self) -> Any:
         return self._open()[1]
 
-    def _open(self) -> tuple[Any, Any]:
+    def _open(self) -> tuple[Any, Any, tuple[str, ...]]:
+        """Session, tokenizer, and the names of the inputs that the graph takes."""
         with self._lock:
             if self._opened is None:
                 self._check()
-                self._opened = (_session(self._graph, self._threads), _tokenizer(self._graph.parent))
+                session = _session(self._graph, self._threads)
+                inputs = tuple(i.name for i in session.get_inputs())
+                self._opened = (session, _tokenizer(self._graph.parent), inputs)
             return self._opened
 
     def _check(self) -> None:
