@@ -2,7 +2,7 @@
 
 Guarantees: ``chunk.text == parsed.text[chunk.start:chunk.end]``; every character that is not white space is in a
 chunk or is a heading in its chunks' ``heading``; no chunk crosses a heading or a page, none is longer than
-``limit`` code points (and an overlap); linear time, and memory for a bounded part of a section at a time.
+``limit`` code points (and an overlap); linear time, and little memory beside the blocks of one section.
 
 **Where it is cut is decided locally.** A text is first laid out in units: paragraphs, and the sentences, rows or
 items of what is too long for one chunk. Each boundary between units has a strength that depends on nothing but
