@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drystone.errors import FormatError, NotFound, ProofFailed, StateUnavailable
@@ -184,6 +184,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
     return ring(tmp_path_factory.mktemp("ring"))
 
 
+@settings(deadline=None)
 @given(a=parts, b=parts)
 def test_different_parts_have_different_digests(shared: KeyRing, a: list[str | bytes], b: list[str | bytes]) -> None:
     plain = [[p.encode() if isinstance(p, str) else p for p in some] for some in (a, b)]
@@ -253,7 +254,7 @@ def test_no_ciphertext_without_its_key_after_kill_9(tmp_path: Path) -> None:
     )
     out = tmp_path / "out"
     out.touch()
-    for n in range(6):
+    for n in range(4):
         child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "keys"), str(out)])
         before = out.stat().st_size
         while out.stat().st_size == before:
@@ -263,6 +264,6 @@ def test_no_ciphertext_without_its_key_after_kill_9(tmp_path: Path) -> None:
         child.wait()
     keys = ring(tmp_path, name="project")
     lines = [line.split(" ") for line in out.read_text().splitlines()]
-    assert len(lines) >= 6
+    assert len(lines) >= 4
     assert all(keys.open(id, bytes.fromhex(blob)) == b"text of " + id.encode() for id, blob in lines)
     keys.close()

