@@ -58,5 +58,7 @@ def test_several_sentences(parts: list[str]) -> None:
 
 def test_chinese_lists_and_blank_lines() -> None:
     assert split("退货期为四十五天。请保留收据！") == ["退货期为四十五天。", "请保留收据！"]
+    assert split("「はい。」と言った。次の文。") == ["「はい。」と言った。", "次の文。"]
+    assert split("他说：“可以。”她走了。") == ["他说：“可以。”", "她走了。"]
     assert split("We sell\n- stoves\n- tents\n1. and more") == ["We sell", "- stoves", "- tents", "1. and more"]
     assert split("A title\n\nA sentence") == ["A title", "A sentence"]

@@ -77,7 +77,7 @@ def build(index: Index, documents: Sequence[Document], batch: Batch, run: Run) -
         embedded=embedded,
         reused=len(wanted) - embedded,
         generation=index.generation,
-        withheld=[d.name for d, ok in zip(documents, allowed, strict=True) if not ok],  # may not flow to the embedder
+        withheld=[d.version for d, ok in zip(documents, allowed, strict=True) if not ok],  # from the embedder
         searched_by_words=dict(by_words),
     )
     rows = Rows(

@@ -21,7 +21,7 @@ ABBREVIATIONS = frozenset(_SHORT.split())
 _NUMBERED = frozenset(_BEFORE_NUMBERS.split())
 _CLOSE = "\"'”’»)\\]）」』】》"
 _BREAK = re.compile(
-    rf"(?P<cjk>[。！？｡][{_CLOSE}]*)"
+    rf"(?P<cjk>[。！？｡]++(?:(?![{_CLOSE}])|[{_CLOSE}]++(?![とっ、，])))"  # "「はい。」と言った" goes on
     rf"|(?P<danda>[।॥؟۔][{_CLOSE}]*)"
     rf"|(?P<dot>(?P<mark>[.!?…]+)[{_CLOSE}]*)(?=\s|$)"
     r"|(?P<line>\n(?=[ \t\r]*\n|[ \t]*(?:[-*•–‣▪●]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])[ \t]))"
