@@ -33,9 +33,9 @@ VIEW_VERSIONS = sql(
     "WHERE from_commit > ? UNION ALL SELECT version, document, from_commit, to_commit FROM versions "
     "WHERE to_commit > ? AND from_commit <= ?"
 )
-VIEW_LABELS = sql(
+VIEW_LABELS = sql(  # written so that the few that are new are found by from_commit, not all that are open
     "SELECT document, label, coalesce(expires, 9223372036854775807) FROM label_intervals "
-    "WHERE from_commit > ? AND to_commit IS NULL"
+    "WHERE from_commit > ? AND coalesce(to_commit, -1) = -1"
 )
 VIEW_UNLABELLED = sql("SELECT document FROM label_intervals WHERE to_commit > ? AND from_commit <= ?")
 VIEW_LABELS_AT = sql(
