@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from drystone.records import Evidence, Hits, Label, Prompt, Request, join_all
 
 if TYPE_CHECKING:
-    from drystone.models import Models
     from drystone.settings import Settings
 
 REFUSAL_THRESHOLD = 0.5  # calibrated confidence below which we refuse; see docs/answers.md
@@ -39,13 +38,16 @@ TEMPLATE = "p:" + hashlib.sha256(f"1\n{SYSTEM}\n{USER}".encode()).hexdigest()[:3
 QUOTED = "p:quoted-1"  # no text is written by a model, so there is no template
 
 
-def compose(request: Request, hits: Hits, *, settings: Settings, models: Models) -> Prompt:
+def compose(
+    request: Request, hits: Hits, *, settings: Settings, configured: tuple[str, ...], grounded: Callable[[str], bool]
+) -> Prompt:
+    """``configured``: the project's models. ``grounded``: did this one pass the grounding set (for mode ``auto``)?"""
     threshold = float(settings["answer.refusal_threshold"])
     threshold = REFUSAL_THRESHOLD if threshold < 0 else threshold
     if not hits.evidence or hits.confidence < threshold:
         return Prompt("refused", (), (), request.label, QUOTED, notes=hits.notes)
     limit = int(settings["answer.sentences"])
-    names, notes = _models(request, models)
+    names, notes = _models(request, configured, grounded)
     if not names:
         chosen = choose(hits.evidence, limit)
         return Prompt("quoted", (), chosen, _label(request, chosen), QUOTED, notes=hits.notes + notes)
@@ -113,11 +115,13 @@ def _alike(a: str, b: str) -> bool:
     return x == y or len(x & y) >= SAME * max(len(x), len(y))
 
 
-def _models(request: Request, models: Models) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _models(
+    request: Request, configured: tuple[str, ...], grounded: Callable[[str], bool]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The endpoints that may phrase this answer, in order of preference; none means quoted."""
     if request.mode == "quoted":
         return (), ()
-    names = request.models or models.names
+    names = request.models or configured
     if request.mode == "generated":
         return names, () if names else ("no model configured: quoted instead",)
-    return tuple(name for name in names if models.passed(name, TEMPLATE)), ()
+    return tuple(name for name in names if grounded(name)), ()

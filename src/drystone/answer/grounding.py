@@ -71,8 +71,8 @@ def measure(
             similarity=similarity,
             trusted=True,
         )
-        if result.checked.mode == "generated":
-            written, dropped = written + len(result.verdicts), dropped + result.dropped
+        judged = [v["supported"] for v in result.verdicts if "cited" in v]
+        written, dropped = written + len(judged), dropped + judged.count(False)
         right[item["kind"]][item["id"]] = is_right(item, result.checked)
     shares = {kind: sum(found.values()) / len(found) for kind, found in right.items()}
     found = {

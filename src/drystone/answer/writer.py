@@ -31,7 +31,9 @@ class Writer:
     def compose(self, request: Request, hits: Hits, run: Run) -> Prompt:
         """The exact text that a model would see, or the evidence that will be quoted. Notes ``compose``."""
         with run.time("compose"):
-            prompt = composing.compose(request, hits, settings=self._settings, models=self._models)
+            prompt = composing.compose(
+                request, hits, settings=self._settings, configured=self._models.names, grounded=self.grounded
+            )
             run.note("compose", prompt=prompt)
             return prompt
 
@@ -43,10 +45,19 @@ class Writer:
                 prompt,
                 limit=int(self._settings["answer.sentences"]),
                 similarity=self._similarity(),
-                trusted=draft.model is not None and self._models.passed(draft.model, prompt.template),
+                trusted=draft.model is not None and self.grounded(draft.model),
             )
             run.note("check", checked=result.checked, dropped=result.dropped, verdicts=list(result.verdicts))
             return result.checked
+
+    def grounded(self, name: str) -> bool:
+        """Did this model, as it is now, pass the grounding set of this release with this release's prompt?"""
+        from drystone.answer.grounding import identity
+
+        found = self._models.checked(name)
+        return bool(
+            found and found["passed"] and found["template"] == composing.TEMPLATE and found["set"] == identity()
+        )
 
     def check_model(self, name: str, progress: Progress | None = None) -> dict[str, Any]:
         """Score a model on the published grounding set, and keep the result for mode ``auto``."""

@@ -1,7 +1,7 @@
 """What model checks measured: one small JSON file by the model's digest under ``checks/`` in the state folder.
 
-Guarantees: a result counts only for the same weights (or endpoint declaration), the same prompt template and
-the same grounding set; a file is written whole or not at all.
+Guarantees: a result is found only for the same weights, or the same declaration of an endpoint; a file is written
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -38,8 +38,3 @@ def find(state: Path, digest: str) -> dict[str, Any] | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     return found if isinstance(found, dict) and found.get("format") == FORMAT else None
-
-
-def passed(state: Path, digest: str, template: str) -> bool:
-    found = find(state, digest)
-    return bool(found and found.get("template") == template and found.get("passed") is True)

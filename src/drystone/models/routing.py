@@ -50,13 +50,12 @@ class Models:
                 self._built[name] = plugins.load("models", config.type)(config, self._settings)
             return self._built[name]
 
-    def passed(self, name: str, template: str) -> bool:
-        """Did this endpoint, as it is now, pass the grounding set with this prompt template?"""
+    def checked(self, name: str) -> dict[str, Any] | None:
+        """What ``drystone models check`` measured of this endpoint as it is now; ``None`` where it was not checked."""
         try:
-            digest = self.endpoint(name).digest
+            return results.find(self._settings.state, self.endpoint(name).digest)
         except EngineMissing:
-            return False
-        return results.passed(self._settings.state, digest, template)
+            return None
 
     def generate(self, prompt: Prompt, run: Run, *, purpose: str) -> Draft:
         """A draft from the first permitted endpoint that answers. Notes ``generate`` on the run.
