@@ -12,7 +12,8 @@ from drystone.records import Actor, Checked, Classification, Decision, Evidence,
 from drystone.records.answer import REFUSAL, Mode
 
 if TYPE_CHECKING:
-    from drystone.ledger import Ledger, Run
+    from drystone.ledger import Ledger
+    from drystone.ledger.runs import Run
     from drystone.policy import Policy
     from drystone.ports import Guard
     from drystone.settings import Settings
@@ -59,7 +60,13 @@ class Gate:
             )
             now, decision = self._look(actor, action, purpose)
             guards = self._signals(text, "question") if decision else not_run()
-            run.note("admit", decision=decision, guards=guards, label=label)
+            asked = {
+                "mode": mode,
+                "sources": None if chosen is None or chosen.sources is None else list(chosen.sources),
+                "models": list(chosen.models) if chosen else [m.name for m in self._settings.models],
+                "limit": limit,
+            }
+            run.note("admit", decision=decision, guards=guards, label=label, asked=asked)
             _stop(now, action, decision, guards)
             return Request(
                 text=text,

@@ -119,6 +119,24 @@ class Ledger:
 
         return passports.bundle(self, ref, annex=annex)
 
+    def replayable(self, ref: str) -> dict[str, Any] | None:
+        """What the question behind a passport needs to be asked again; ``None`` where its texts are not kept."""
+        from drystone.ledger import passports
+
+        return passports.replayable(self, ref)
+
+    def last_run(self, kind: str, source: str) -> str | None:
+        """When a run of this kind over this source last ended well (RFC 3339), or ``None``."""
+        from drystone.ledger import runs
+
+        return runs.last(self.database.read(), kind, source)
+
+    def texts(self, ref: str) -> dict[str, str]:
+        """What is still kept of a passport's question, answer and prompt. For who may have them: ask the policy."""
+        from drystone.ledger import passports
+
+        return passports.texts(self, ref)
+
     def checkpoint(self) -> str:
         """Sign the log as it is now: a C2SP signed note, also written to ``ledger.checkpoint_path``."""
         from drystone.ledger import log

@@ -36,8 +36,11 @@ FORMAT = 1
 TYPE = "https://drystone.dev/passport/v1"
 STATEMENT = "https://in-toto.io/Statement/v1"
 
-ADD = sql("INSERT INTO passports (ref, seq, payload, signature, annex, run, actor) VALUES (?, ?, ?, ?, ?, ?, ?)")
-ONE = sql("SELECT seq, payload, signature, annex FROM passports WHERE ref = ?")
+ADD = sql(
+    "INSERT INTO passports (ref, seq, payload, signature, annex, run, actor, replay) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+ONE = sql("SELECT seq, payload, signature, contents FROM passports WHERE ref = ?")
+REPLAY = sql("SELECT replay FROM passports WHERE ref = ?")
 ORIGIN = sql("SELECT asset, transform FROM versions WHERE ref = ? ORDER BY version LIMIT 1")
 
 
@@ -49,10 +52,10 @@ class Sealed:
     ref: str
     statement: bytes
     signature: bytes
-    annex: str
     run: str
     actor: str
     contents: tuple[Record, ...]
+    replay: str | None  # the content from which it can be asked again
     evidence: tuple[Evidence, ...]  # all that it rests on, for the edges
 
     def write(self, connection: sqlite3.Connection) -> int:
@@ -60,7 +63,7 @@ class Sealed:
         self.ledger.contents.write(connection, self.contents)
         body = {"passport": self.ref, "statement": log.digest(self.statement)}
         seq = log.append(connection, "passport", body, self.ledger.tick(connection), keys=self.ledger.keys)
-        row = (self.ref, seq, self.statement, self.signature, self.annex, self.run, self.actor)
+        row = (self.ref, seq, self.statement, self.signature, self.annex, self.run, self.actor, self.replay)
         connection.execute(ADD, row)
         return seq
 
@@ -75,14 +78,17 @@ def build(ledger: Ledger, question: Question, checked: Checked) -> Sealed:
     statement = _json(_statement(ledger, ref, question, checked, log.digest(annex.encode()))).encode()
     texts = [("annex", annex)]
     if ledger.settings["ledger.keep_texts"]:
-        texts += [("question", f"{ref}\n{question.text}"), ("answer", f"{ref}\n{checked.text}")]
+        texts += [("question", question.text), ("answer", checked.text)]
         if "compose" in notes and notes["compose"]["prompt"].messages:
-            texts.append(("prompt", f"{ref}\n{_messages(notes['compose']['prompt'].messages)}"))
+            texts.append(("prompt", _messages(notes["compose"]["prompt"].messages)))
+        if "search" in notes and "compose" in notes:
+            texts.append(("replay", _json(_asked(ref, question, checked))))
     contents = ledger.contents.prepare(texts)
+    again = next((one.id for one in contents if one.kind == "replay"), None)
     signature = ledger.keys.sign(pae(PAYLOAD, statement))
     return Sealed(
-        ledger, ref, statement, signature, contents[0].id, question.id, question.actor.name, contents,
-        tuple(_resting(_Facts(notes, needed=False), checked)),
+        ledger, ref, statement, signature, question.id, question.actor.name, contents,
+        again, tuple(_resting(_Facts(notes, needed=False), checked)),
     )  # fmt: skip
 
 
@@ -257,6 +263,48 @@ class _Facts:
         return note.get(fact)
 
 
+# -- asking again -----------------------------------------------------------------------------------
+def _asked(ref: str, question: Question, checked: Checked) -> dict[str, Any]:
+    """What :mod:`drystone.replay` needs: who asked with which rights, what was found, what was said."""
+    notes, actor = question.notes, question.actor
+    hits, prompt = notes["search"]["hits"], notes["compose"]["prompt"]
+    return {
+        "format": FORMAT,
+        "passport": ref,
+        "question": question.text,
+        "purpose": question.purpose,
+        "assistant": question.assistant,
+        "at": question.started,
+        "actor": {
+            "name": actor.name, "principals": sorted(actor.principals), "clearance": actor.clearance.name,
+            "region": actor.region, "purposes": None if actor.purposes is None else sorted(actor.purposes),
+            "proven": actor.proven,
+        },
+        "request": {**notes["admit"].get("asked", {}), "label": notes["admit"]["label"].to_dict()},
+        "commit": hits.commit,
+        "policy": notes["search"].get("policy"),
+        "hits": [[hit.chunk, hit.score] for hit in hits.hits],
+        "evidence": [[one.hit.chunk, one.start, one.end, one.score] for one in prompt.evidence],
+        "messages": [dict(message) for message in prompt.messages],
+        "template": prompt.template,
+        "decisions": [notes[step]["decision"].to_dict() for step in ("admit", "release") if step in notes],
+        "mode": checked.mode,
+        "text": checked.text,
+    }  # fmt: skip
+
+
+def replayable(ledger: Ledger, ref: str) -> dict[str, Any] | None:
+    """What a question needs to be asked again, or ``None`` where its texts were not kept or are gone."""
+    row = ledger.database.read().execute(REPLAY, (ref,)).fetchone()
+    if row is None or row[0] is None:
+        return None
+    try:
+        found: dict[str, Any] = json.loads(ledger.contents.get(row[0]))
+    except NotFound:
+        return None
+    return found
+
+
 # -- the annex --------------------------------------------------------------------------------------
 def _annex(ref: str, question: Question, checked: Checked) -> dict[str, Any]:
     """What an auditor may know beyond the statement."""
@@ -299,10 +347,7 @@ def bundle(ledger: Ledger, ref: str, *, annex: bool = False, since: Sequence[int
     ``annex=True`` opens the annex: only for who has ``passport_audit``; the project asks the policy.
     ``since``: sizes of older checkpoints to which the bundle shall prove consistency.
     """
-    row = ledger.database.read().execute(ONE, (ref,)).fetchone()
-    if row is None:
-        raise NotFound("There is no such passport.", todo="Check its id.")
-    seq, payload, signature, sealed = row[0], bytes(row[1]), bytes(row[2]), row[3]
+    seq, payload, signature, places = _row(ledger, ref)
     note = log.covering(ledger, max([seq, *(size - 1 for size in since)]))
     size = log.read_checkpoint(note, ledger.keys).size
     with ledger.database.snapshot() as connection:
@@ -310,7 +355,7 @@ def bundle(ledger: Ledger, ref: str, *, annex: bool = False, since: Sequence[int
         proof = log.inclusion(connection, seq, size)
         older = [{"size": old, "proof": [_plain(h) for h in log.consistency(connection, old, size)]} for old in since]
     commitment = json.loads(payload)["predicate"]["annex"]
-    opened = {"opened": ledger.contents.get(sealed)} if annex else {}
+    opened = {"opened": ledger.contents.get(places["annex"])} if annex else {}
     if annex and log.digest(opened["opened"].encode()) != commitment:
         raise ProofFailed("The annex is not the one that was sealed.", todo="Run `drystone ledger verify`.")
     return {
@@ -330,6 +375,25 @@ def bundle(ledger: Ledger, ref: str, *, annex: bool = False, since: Sequence[int
             "consistency": older,
         },
     }
+
+
+def texts(ledger: Ledger, ref: str) -> dict[str, str]:
+    """The question, the answer and the prompt (JSON messages) as they were; what was not kept or was erased is absent.
+
+    Only for who may have them again: the project asks the policy. ``Contents.forget`` of their ids erases them.
+    """
+    found = {}
+    for kind, id in _row(ledger, ref)[3].items():
+        if kind != "annex" and ledger.keys.has(id):
+            found[kind] = ledger.contents.get(id)
+    return found
+
+
+def _row(ledger: Ledger, ref: str) -> tuple[int, bytes, bytes, dict[str, str]]:
+    row = ledger.database.read().execute(ONE, (ref,)).fetchone()
+    if row is None:
+        raise NotFound("There is no such passport.", todo="Check its id.")
+    return row[0], bytes(row[1]), bytes(row[2]), json.loads(row[3])
 
 
 def _messages(messages: Sequence[Mapping[str, str]]) -> str:

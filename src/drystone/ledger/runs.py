@@ -22,7 +22,7 @@ from drystone.errors import DrystoneError, LedgerError, PassportIncomplete, Refu
 from drystone.ledger import lineage, log
 from drystone.ledger.change import Change, Pointer, as_json
 from drystone.ledger.store import sql
-from drystone.records import Actor, Answer, Checked, Decision, Draft, Hits, Label, Prompt, Relabel, Usage
+from drystone.records import Actor, Answer, Checked, Decision, Draft, Hits, Label, Prompt, Relabel, Usage, format_time
 
 if TYPE_CHECKING:
     import sqlite3
@@ -211,6 +211,15 @@ class Question(Run):
             usage=checked.usage,
             timings=dict(self.timings),
         )
+
+
+LAST = sql("SELECT max(ended) FROM runs WHERE kind = ? AND state = 'closed' AND facts LIKE ?")
+
+
+def last(connection: sqlite3.Connection, kind: str, source: str) -> str | None:
+    """See :meth:`drystone.ledger.Ledger.last_run`."""
+    row = connection.execute(LAST, (kind, f'%"source":{json.dumps(source)}%')).fetchone()
+    return None if row[0] is None else format_time(row[0])
 
 
 # -- what an answer must rest on ----------------------------------------------------------------------

@@ -10,8 +10,9 @@ CREATE TABLE log_checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL, at I
 -- Texts beside the log: each sealed under its own key, so that it can go without breaking a proof.
 CREATE TABLE contents (id TEXT PRIMARY KEY, kind TEXT NOT NULL, sealed BLOB);   -- sealed NULL: forgotten
 
--- Statements as they were signed; the annex is a record of contents.
+-- Statements as they were signed. ``contents``: JSON, kind -> id of the texts beside it (annex, question, ...).
 CREATE TABLE passports (
   ref TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE REFERENCES log (seq),
-  payload BLOB NOT NULL, signature BLOB NOT NULL, annex TEXT NOT NULL, run TEXT NOT NULL, actor TEXT NOT NULL
+  payload BLOB NOT NULL, signature BLOB NOT NULL, contents TEXT NOT NULL, run TEXT NOT NULL, actor TEXT NOT NULL,
+  replay TEXT                       -- the record of contents from which it can be asked again, where texts are kept
 );
