@@ -131,14 +131,15 @@ def _file(name: str, data: bytes) -> dict[str, Any]:
             raise PolicyError(f"{name}#{n} calls itself {ids[key]!r}.", todo="Only built-in policies are called so.")
     if len(set(ids.values())) < len(ids):
         raise PolicyError(f"{name} has two policies with one id.", todo="Give each its own @id.")
-    for error in cedarpy.validate_policies(text, _schema()).errors:
-        where = ids.get(error.policy_id, name)
+    for fault in cedarpy.validate_policies(text, _schema()).errors:
+        where = ids.get(fault.policy_id, name)
         todo = "A policy may speak of a User, Groups, the actions, and context.purpose or context.owner."
-        if _OF_DOCUMENTS.search(error.error):
+        if _OF_DOCUMENTS.search(fault.error):
             todo = "Who may read a document is said by labels ([[sources.labels]] in drystone.toml), not by policies."
-        raise PolicyError(f"{name}: the policy {where!r} does not hold: {_line(error.error)}.", todo=todo)
+        raise PolicyError(f"{name}: the policy {where!r} does not hold: {_line(fault.error)}.", todo=todo)
     return {ids[key]: policy for key, policy in ordered}
 
 
 def _line(error: object) -> str:
-    return " ".join(str(error).split()).rstrip(".")
+    """Cedar's message on one line, without its positional name of the policy."""
+    return re.sub(r"^for policy `[^`]*`, ", "", " ".join(str(error).split())).rstrip(".")

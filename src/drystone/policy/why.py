@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 
 def explain(
-    policy: Policy, asker: Actor, about: Actor, label: Label | None, *, document: str, origin: str, at: int, purpose: str
+    policy: Policy,
+    asker: Actor,
+    about: Actor,
+    label: Label | None,
+    *,
+    document: str,
+    origin: str,
+    at: int,
+    purpose: str,
 ) -> dict[str, Any]:
     """See :meth:`drystone.policy.Policy.why`."""
     search = policy.decide(about, "search", purpose=purpose)
@@ -22,7 +30,7 @@ def explain(
     if label is None or flows is None or not (
         policy.decide(asker, "audit") or (asker.name == about.name and readable)
     ):
-        raise NotFound(f"There is no document {document!r} that you may ask about.")
+        raise NotFound(f"There is no {document}, or you may not know of it.")
     return {
         "document": document,
         "actor": about.name,

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from drystone.errors import LabelError
 
@@ -78,6 +78,7 @@ class Verdict:
         return self.allowed
 
 
+PARTS = frozenset({"readers", "classification", "regions", "purposes", "expires", "trust"})
 _YES = Verdict(True, "", "every part of the label holds")
 
 
@@ -91,14 +92,20 @@ def principal(name: object) -> str:
     kind, sep, rest = text.partition(":")
     if not sep:
         return f"user:{text}"
-    if not kind or not rest.strip():
+    kind, rest = kind.strip(), rest.strip()
+    if not kind or not rest:
         raise LabelError(f"{name!r} is not a principal.", todo='Write a name, "group:NAME" or "everyone".')
-    return f"{kind}:{rest.strip()}"
+    return f"{kind}:{rest}"
+
+
+def _listed(value: object) -> TypeGuard[Iterable[Any]]:
+    """A list of things: not one text, and not a mapping, whose values would be lost."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
 def clauses(readers: object) -> frozenset[Clause]:
     """Parse readers: a flat list is one clause (any of them), a list of lists is one of each."""
-    if isinstance(readers, str) or not isinstance(readers, Iterable):
+    if not _listed(readers):
         raise LabelError(
             f"readers is {readers!r}, not a list.",
             todo='Write readers = ["group:NAME"], or ["everyone"] if everyone may read.',
@@ -109,14 +116,10 @@ def clauses(readers: object) -> frozenset[Clause]:
             "readers is empty; a document without readers is refused, not public.",
             todo='Name the readers, or write ["everyone"].',
         )
-    nested = [not isinstance(item, str) and isinstance(item, Iterable) for item in items]
+    nested = [_listed(item) for item in items]
     if any(nested) and not all(nested):
         raise LabelError("readers mixes names and lists.", todo="Write one flat list, or a list of lists.")
-    groups = (
-        [frozenset(principal(p) for p in item) for item in items]
-        if nested[0]
-        else [frozenset(principal(p) for p in items)]
-    )
+    groups = [frozenset(map(principal, item)) for item in (items if nested[0] else [items])]
     if any(not g for g in groups):
         raise LabelError(
             "readers has an empty clause, which nobody could satisfy.",
@@ -127,6 +130,9 @@ def clauses(readers: object) -> frozenset[Clause]:
 
 def _minimal(groups: Iterable[Clause]) -> frozenset[Clause]:
     """Drop what is implied: a clause with everyone, and every superset of another clause."""
+    groups = frozenset(groups)
+    if len(groups) == 1 and not any(EVERYONE in g for g in groups):
+        return groups  # as almost all are
     wanted = {g for g in groups if EVERYONE not in g}
     kept = [g for g in wanted if not any(other < g for other in wanted)]
     return frozenset(kept) if kept else frozenset({frozenset({EVERYONE})})
@@ -136,9 +142,12 @@ def _names(value: object, part: str) -> frozenset[str] | None:
     """A set of names, or None for "anywhere" / "any". An empty list is refused."""
     if value is None:
         return None
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if not _listed(value):
         raise LabelError(f"{part} is {value!r}, not a list.", todo=f'Write {part} = ["NAME"], or leave it out.')
-    names = frozenset(str(v).strip() for v in value)
+    items = list(value)
+    if not all(isinstance(item, str) for item in items):
+        raise LabelError(f"{part} has something that is no name.", todo=f'Write {part} = ["NAME"].')
+    names = frozenset(item.strip() for item in items)
     if not names or "" in names:
         raise LabelError(
             f"{part} is empty, so nothing could ever satisfy it.",
@@ -168,11 +177,19 @@ class Label:
             raise LabelError(
                 "A label without readers is refused, not public.", todo='Name the readers, or write ["everyone"].'
             )
+        object.__setattr__(self, "readers", _minimal(self.readers))  # the canonical form, however it was built
 
     # -- reading and writing ---------------------------------------------------------------------
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Label:
-        """From a mapping with ``readers`` and ``classification`` (both required) and the other parts."""
+        """From a mapping with ``readers`` and ``classification`` (both required) and the other parts.
+
+        A part that no label has is refused: ``region = ["eu"]`` would otherwise be a limit that is not kept.
+        """
+        if unknown := set(raw) - PARTS:
+            raise LabelError(
+                f"No label has {', '.join(sorted(map(str, unknown)))}.", looked=f"We know: {', '.join(sorted(PARTS))}."
+            )
         if "readers" not in raw or raw["readers"] is None:
             raise LabelError(
                 "There are no readers; a document without readers is refused, not public.",
@@ -208,7 +225,14 @@ class Label:
 
     def interned(self) -> str:
         """The canonical text of all parts but ``expires``: equal labels have equal text."""
-        return json.dumps(replace(self, expires=None)._wide(), sort_keys=True, separators=(",", ":"))
+        wide = {
+            "classification": self.classification.name,
+            "readers": sorted(sorted(c) for c in self.readers),
+            "regions": None if self.regions is None else sorted(self.regions),
+            "purposes": None if self.purposes is None else sorted(self.purposes),
+            "trust": self.trust.name,
+        }
+        return json.dumps(wide, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_interned(cls, text: str, expires: int | None = None) -> Label:
@@ -222,20 +246,11 @@ class Label:
             trust=Trust[raw["trust"]],
         )
 
-    def _wide(self) -> dict[str, Any]:
-        return {
-            "classification": self.classification.name,
-            "readers": sorted(sorted(c) for c in self.readers),
-            "regions": None if self.regions is None else sorted(self.regions),
-            "purposes": None if self.purposes is None else sorted(self.purposes),
-            "trust": self.trust.name,
-        }
-
     # -- the lattice -----------------------------------------------------------------------------
     def join(self, other: Label) -> Label:
         """What a thing derived from both carries: at least as strict as each, in every part."""
         return Label(
-            readers=_minimal(self.readers | other.readers),
+            readers=self.readers | other.readers,
             classification=max(self.classification, other.classification),
             regions=_both(self.regions, other.regions),
             purposes=_both(self.purposes, other.purposes),
@@ -275,9 +290,9 @@ class Label:
         if sink.needs_trust > self.trust:
             return Verdict(False, "trust", f"it is {self.trust.name} and {sink.name} needs {sink.needs_trust.name}")
         if not sink.processor:
-            for clause in sorted(self.readers, key=sorted):
-                if EVERYONE not in clause and clause.isdisjoint(sink.principals):
-                    return Verdict(False, "readers", f"{sink.name} is none of {_list(clause)}")
+            unmet = [c for c in self.readers if EVERYONE not in c and c.isdisjoint(sink.principals)]
+            if unmet:
+                return Verdict(False, "readers", f"{sink.name} is none of {_list(min(unmet, key=sorted))}")
         return _YES
 
 
@@ -306,26 +321,31 @@ def _list(names: Iterable[str]) -> str:
 
 
 # -- times ----------------------------------------------------------------------------------------
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_FIRST, _LAST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MS, (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS
+
+
 def parse_time(value: object) -> int:
-    """Milliseconds from an integer, a datetime or RFC 3339 text. A time without a zone is UTC."""
-    if isinstance(value, bool):
-        raise LabelError(f"{value!r} is not a time.", todo="Write it as 2027-01-31T00:00:00Z.")
-    if isinstance(value, int):
-        return value
+    """Milliseconds from an integer, a datetime, a date or RFC 3339 text. A time without a zone is UTC.
+
+    Exact: what is finer than a millisecond is cut off, so nothing lasts longer than was written.
+    """
+    bad = LabelError(f"{value!r} is not a time.", todo="Write it as 2027-01-31T00:00:00Z.")
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise LabelError(f"{value!r} is not a time.", todo="Write it as 2027-01-31T00:00:00Z.") from None
+            raise bad from None
+    if isinstance(value, date) and not isinstance(value, datetime):  # a TOML date
+        value = datetime.combine(value, time())
     if isinstance(value, datetime):
-        zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return int(zoned.timestamp() * 1000)
-    if hasattr(value, "isoformat"):  # a TOML date
-        return int(datetime.fromisoformat(value.isoformat()).replace(tzinfo=UTC).timestamp() * 1000)
-    raise LabelError(f"{value!r} is not a time.", todo="Write it as 2027-01-31T00:00:00Z.")
+        value = ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH) // _MS
+    if isinstance(value, int) and not isinstance(value, bool) and _FIRST <= value <= _LAST:
+        return value
+    raise bad
 
 
 def format_time(ms: int) -> str:
     """RFC 3339, UTC, with milliseconds."""
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    return (_EPOCH + ms * _MS).isoformat(timespec="milliseconds").replace("+00:00", "Z")
