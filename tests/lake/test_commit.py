@@ -193,8 +193,8 @@ def test_a_disk_that_refuses_leaves_the_pointer(lake: Lake, run: Any, monkeypatc
     lake.commit(rows(lake, "k1", {"a": ["one"]}), run)
     brought, before, write = rows(lake, "k2", {"b": ["two"]}), lake.ledger.catalog.pointer(), lance.write_dataset
 
-    def full(data: Any, uri: str, **options: Any) -> Any:
-        if "postings" in uri:
+    def full(data: Any, uri: Any, **options: Any) -> Any:
+        if "postings" in str(getattr(uri, "uri", uri)):
             raise OSError("LanceError(IO): No space left on device (os error 28)")
         return write(data, uri, **options)
 

@@ -19,7 +19,7 @@ def carry_out(lake: Lake, fragments: int, keep_versions: int) -> MaintenanceRepo
     pointer = lake.ledger.catalog.pointer()
     orphans, compacted, moved = 0, {}, {}
     for table, version in pointer.tables.items():
-        orphans += lake.tables.settle(table, version)
+        orphans += lake.tables.settle(table, version)[1]
         before = lake.tables.fragments(table, version)
         if before >= fragments:
             moved[table] = lake.tables.compact(table, version)
@@ -30,7 +30,7 @@ def carry_out(lake: Lake, fragments: int, keep_versions: int) -> MaintenanceRepo
     versions = size = 0
     for table, version in pointer.tables.items():
         older = [v for v in lake.tables.versions(table) if v < version]
-        keep = {version, *held.get(table, ()), *older[len(older) - keep_versions :]}
+        keep = {version, *held.get(table, ()), *older[max(0, len(older) - keep_versions) :]}
         gone, freed = lake.tables.clean(table, keep)
         versions, size = versions + gone, size + freed
     return MaintenanceReport(pointer, compacted, orphans, versions, size, fallen + lake.blobs.sweep())
