@@ -8,6 +8,7 @@ of commits and sequences only grow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -49,6 +50,9 @@ KNOWN = sql(
     "JOIN versions v ON v.document = d.document AND v.to_commit IS NULL "
     "JOIN label_intervals l ON l.document = d.document AND l.to_commit IS NULL "
     "JOIN fingerprints f ON f.document = d.document WHERE s.name = ? ORDER BY d.name"
+)
+SYNCHRONISED = sql(
+    "SELECT started, facts FROM runs WHERE kind = 'ingest' AND state = 'closed' ORDER BY started DESC LIMIT 200"
 )
 FIRST_SEEN = sql(
     "SELECT d.name, d.first_seen FROM documents d JOIN sources s ON s.source = d.source WHERE s.name = ?"
@@ -222,6 +226,13 @@ class Catalog:
             )
             for row in rows
         }  # fmt: skip
+
+    def synchronised(self, source: str) -> int:
+        """When the last ingestion began that read a source and its permissions to the end (ms); -1: never."""
+        for started, facts in self._database.read().execute(SYNCHRONISED):
+            if json.loads(facts).get("source") == source:
+                return int(started)
+        return -1
 
     def first_seen(self, source: str) -> dict[str, int]:
         """When each document of a source was first seen, those that are gone included; milliseconds."""

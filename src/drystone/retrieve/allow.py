@@ -11,33 +11,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drystone.records import EVERYONE, Classification, Label, Sink, Trust
 
+if TYPE_CHECKING:
+    from drystone.ledger.view import View
+
 NEVER = 2**63 - 1
 PARTS = ("", "expires", "classification", "regions", "purposes", "trust", "readers", "unlabelled", "stale")
 _CODE = {part: code for code, part in enumerate(PARTS)}
 _SINKS = 64  # actors whose decisions are kept; each costs one byte a label
 _ANYONE = frozenset({frozenset({EVERYONE})})
-
-
-class View(Protocol):
-    """What is read of the ledger's view; see ARCHITECTURE."""
-
-    commit: int
-    sequence: int
-    version_document: NDArray[np.int32]
-    version_from: NDArray[np.int32]
-    version_to: NDArray[np.int32]
-    document_label: NDArray[np.int32]
-    document_expires: NDArray[np.int64]
-    document_source: NDArray[np.int32]
-    labels: list[Label]
-    sources: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +80,7 @@ class Decisions:
             rest = self._rests.get(key)
             if rest is None:
                 rest = self._rests[key] = len(self._rest_labels)
-                self._rest_labels.append(Label(_ANYONE, *key[:3], None, label.trust))  # type: ignore[arg-type]
+                self._rest_labels.append(Label(_ANYONE, *key[:3], None, label.trust))
             self._start.append(len(self._flat))
             for clause in label.readers:
                 number = self._clauses.get(clause)
@@ -146,44 +134,60 @@ class Decisions:
         return np.where((codes == 0) & ~every, np.int8(_CODE["readers"]), codes)
 
 
-def allowed(
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """One decision a document: ``code`` 0 is readable, else the index in ``PARTS`` of what says no."""
+
+    code: NDArray[np.int8]
+    in_scope: NDArray[np.bool_]
+    expires: NDArray[np.int64]
+
+    def under(self, later: Documents) -> Documents:
+        """What both allow: the labels of then, released under those of now. Numbers of documents are shared."""
+        n = min(len(self.code), len(later.code))
+        code = np.where(self.code[:n] != 0, self.code[:n], later.code[:n])
+        return Documents(code, self.in_scope[:n] & later.in_scope[:n], np.minimum(self.expires[:n], later.expires[:n]))
+
+
+def documents(
     view: View, codes: NDArray[np.int8], label_expires: NDArray[np.int64], *, at: int,
     sources: Collection[str] | None, stale: Iterable[str] = (),
-) -> Allowed:  # fmt: skip
-    """The mask at ``view.commit`` for one sink at the time ``at`` (ms).
+) -> Documents:  # fmt: skip
+    """Decide on every document for one sink (``codes``, by label) at the time ``at`` (ms).
 
     ``sources``: names in scope, ``None`` for all. ``stale``: names whose permissions are too old to be believed.
     """
-    names = list(view.sources)
-    in_scope = np.array([sources is None or name in sources for name in names], bool)
-    late = set(stale)
-    fresh = np.array([name not in late for name in names], bool)
+    names, late = list(view.sources), set(stale)
     label, source = view.document_label, view.document_source
     has_label = (label >= 0) & (label < len(codes))
     code = np.full(len(label), _CODE["unlabelled"], np.int8)
     code[has_label] = codes[label[has_label]]
-    expires = view.document_expires.copy()
+    expires = np.array(view.document_expires, np.int64)
     expires[has_label] = np.minimum(expires[has_label], label_expires[label[has_label]])
     code[has_label & (expires <= at)] = _CODE["expires"]
     has_source = (source >= 0) & (source < len(names))
-    scope = np.zeros(len(label), bool)
-    scope[has_source] = in_scope[source[has_source]]
-    believed = np.zeros(len(label), bool)
-    believed[has_source] = fresh[source[has_source]]
-    code[(code == 0) & ~believed] = _CODE["stale"]
+    in_scope, fresh = np.zeros(len(label), bool), np.zeros(len(label), bool)
+    in_scope[has_source] = np.array([sources is None or n in sources for n in names], bool)[source[has_source]]
+    fresh[has_source] = np.array([n not in late for n in names], bool)[source[has_source]]
+    code[(code == 0) & ~fresh] = _CODE["stale"]
+    return Documents(code, in_scope, expires)
 
-    document = view.version_document
-    shown = (view.version_from <= view.commit) & (view.commit < view.version_to)
-    shown &= (document >= 0) & (document < len(label))
-    where = np.where(shown, document, 0)
-    shown &= scope[where] if len(label) else False
-    versions = shown & (code[where] == 0) if len(label) else np.zeros(len(document), bool)
-    counted = np.bincount(code[document[shown]], minlength=len(PARTS)) if shown.any() else np.zeros(len(PARTS), int)
-    open_until = expires[document[versions]]
+
+def allowed(view: View, decided: Documents) -> Allowed:
+    """The mask of versions at ``view.commit``."""
+    document, count = view.version_document, len(decided.code)
+    shown = (view.version_from <= view.commit) & (view.commit < view.version_to) & (document >= 0) & (document < count)
+    numbers = np.flatnonzero(shown)
+    numbers = numbers[decided.in_scope[document[numbers]]]
+    code = decided.code[document[numbers]]
+    versions = np.zeros(len(document), bool)
+    versions[numbers[code == 0]] = True
+    counted = np.bincount(code, minlength=len(PARTS))
+    until = decided.expires[document[numbers[code == 0]]]
     return Allowed(
         versions=versions,
-        in_scope=int(shown.sum()),
+        in_scope=len(numbers),
         readable=int(counted[0]),
         withheld={part: int(counted[n]) for n, part in enumerate(PARTS) if n and counted[n]},
-        until=int(open_until.min()) if len(open_until) else NEVER,
+        until=int(until.min()) if len(until) else NEVER,
     )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
-Stage = Literal["bound", "codes", "full"]
+Stage = Literal["bound", "codes"]
 
 LEAF = 131_072  # rows of a leaf; a multiple of 8, so that a packed mask can be sliced
 SMALL = 12_000  # permitted rows up to which they are gathered and compared directly
@@ -39,7 +39,6 @@ class Best:
     rows: Rows
     scores: Floats
     ceiling: float
-    stage: Stage
 
 
 class _Leaf:
@@ -91,7 +90,7 @@ class _Leaf:
         self.coded = self.count
 
     def _outline(self, x: Floats) -> Floats:
-        assert self.axes is not None
+        assert self.axes is not None  # trained before anything is outlined
         lead = x @ self.axes
         rest = np.sqrt(np.maximum(np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", lead, lead), 0.0))
         return np.concatenate([lead, rest[:, None].astype(np.float32)], axis=1)
@@ -100,9 +99,10 @@ class _Leaf:
         """Local rows of the k best by code, and a ceiling for the rest of the leaf's permitted rows."""
         import faiss
 
+        engine: Any = faiss  # its stubs do not know the arrays that it takes
         index, error = (self.bounds, self.bound_error) if stage == "bound" else (self.codes, self.code_error)
         asked = self._outline(query[None]) if stage == "bound" else query[None]
-        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(packed))
+        parameters = engine.SearchParameters(sel=engine.IDSelectorBitmap(packed))
         scores, found = index.search(asked, k, params=parameters)
         rows = found[0][found[0] >= 0]
         if len(rows) < k:
@@ -152,30 +152,42 @@ class Vectors:
                 start = stop
             self._each(lambda leaf: leaf.encode(), [leaf for leaf in self._leaves if leaf.coded < leaf.count])
 
+    def take(self, rows: Rows) -> Floats:
+        """The float32 rows themselves, shape (len(rows), dimensions)."""
+        out = np.empty((len(rows), self.dimensions), np.float32)
+        home = rows // LEAF
+        for number in np.unique(home):
+            mine = home == number
+            out[mine] = self._leaves[number].x[rows[mine] - number * LEAF]
+        return out
+
     def scores(self, query: Floats, rows: Rows) -> Floats:
         """True inner products of the given rows."""
         out = np.empty(len(rows), np.float32)
-        if len(self._leaves) == 1:
-            out[:] = self._leaves[0].x[rows] @ query
-            return out
         home = rows // LEAF
         for number in np.unique(home):
             mine = home == number
             out[mine] = self._leaves[number].x[rows[mine] - number * LEAF] @ query
         return out
 
+    def every(self, query: Floats) -> Floats:
+        """True inner products of all rows: what nothing else could certify."""
+        return np.concatenate(self._each(lambda leaf: leaf.x[: leaf.count] @ query, list(self._leaves)))
+
     def best(
         self, query: Floats, mask: NDArray[np.bool_], packed: NDArray[np.uint8], count: int,
         depth: int, stage: Stage = "bound",
     ) -> Best:  # fmt: skip
         """At least the ``depth`` best by ``stage`` among the ``count`` rows of ``mask`` (``packed``: its bits)."""
-        if stage == "full" or count <= max(SMALL, depth):
-            return self._full(query, mask, count, depth if count > SMALL else count)
-        starts = [n * LEAF for n in range(len(self._leaves))]
-        share = max(16, -(-depth // len(self._leaves))) if len(self._leaves) > 1 else depth
+        if count <= max(SMALL, depth):
+            rows = np.flatnonzero(mask)
+            scores = self.scores(query, rows)
+            order = np.lexsort((rows, -scores))
+            return Best(rows[order], scores[order], -np.inf)
+        share = max(16, -(-depth // len(self._leaves)))
 
         def one(n: int) -> tuple[Rows, float]:
-            leaf, start = self._leaves[n], starts[n]
+            leaf, start = self._leaves[n], n * LEAF
             if not leaf.coded:
                 return np.flatnonzero(mask[start : start + leaf.count]) + start, -np.inf
             rows, ceiling = leaf.search(query, packed[start // 8 : (start + leaf.count + 7) // 8], share, stage)
@@ -185,20 +197,7 @@ class Vectors:
         rows = np.concatenate([part[0] for part in parts])
         scores = self.scores(query, rows)
         order = np.lexsort((rows, -scores))
-        return Best(rows[order], scores[order], max(part[1] for part in parts), stage)
-
-    def _full(self, query: Floats, mask: NDArray[np.bool_], count: int, depth: int) -> Best:
-        if count <= SMALL:
-            rows = np.flatnonzero(mask)
-            scores = self.scores(query, rows)
-        else:
-            every = np.concatenate(self._each(lambda leaf: leaf.x[: leaf.count] @ query, list(self._leaves)))
-            every[~mask] = -np.inf
-            rows = np.argpartition(every, -depth)[-depth:]
-            scores = every[rows]
-        order = np.lexsort((rows, -scores))
-        last = float(scores[order[-1]]) if len(rows) < count else -np.inf
-        return Best(rows[order].astype(np.int64), scores[order], last, "full")
+        return Best(rows[order], scores[order], max(part[1] for part in parts))
 
     def _each(self, work: Callable[[Any], Any], items: list[Any]) -> list[Any]:
         if self._threads == 1 or len(items) < 2:
