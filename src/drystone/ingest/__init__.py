@@ -1,1 +1,212 @@
-"""x."""
+"""Ingestion: sources are listed and compared, bytes kept and parsed, labels given at the door."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from drystone.records import Batch, Document, Failure, Quarantined, Work
+
+if TYPE_CHECKING:
+    from drystone.ingest.plan import Plan
+    from drystone.ingest.pool import Pool
+    from drystone.lake import Lake
+    from drystone.ledger import Ledger
+    from drystone.ledger.runs import Run
+    from drystone.policy import Policy
+    from drystone.ports import Progress, Source
+    from drystone.settings import Settings, SourceConfig
+
+KEEPERS = 8  # threads that keep bytes: they wait for the disk
+
+
+class Ingest:
+    """Thread-safe; one a project. ``progress`` is told of the steps ``list``, ``parse`` and ``ingest``."""
+
+    def __init__(
+        self, *, settings: Settings, ledger: Ledger, lake: Lake, policy: Policy, progress: Progress | None = None
+    ) -> None:
+        self._settings, self._ledger, self._lake, self._policy = settings, ledger, lake, policy
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._made: Pool | None = None
+        self._plans: dict[str, Plan] = {}
+        self._held: dict[str, tuple[int, Callable[[], None]]] = {}  # source: the thread and what frees the lock
+
+    def plan(self, source: SourceConfig, run: Run, *, allow_mass_removal: bool = False) -> Plan:
+        """Compare a source with what is known. Holds the source's lock until ``batches`` has ended.
+
+        Raises ``SourceUnavailable``, ``MassRemoval`` or ``Busy`` before anything changes.
+        """
+        from drystone.ingest import lock, plan
+
+        held = self._held.get(source.name)
+        if held and held[0] == threading.get_ident():
+            self._release(source.name)  # this thread gave that ingestion up
+        release = lock.hold(self._settings.state, source.name, float(self._settings["ingest.lock_wait_s"]))
+        self._held[source.name] = (threading.get_ident(), release)
+        try:
+            with run.time("list"):
+                made = plan.make(
+                    source, self._source(source), run.id, settings=self._settings, ledger=self._ledger,
+                    allow_mass_removal=allow_mass_removal, listed=lambda n: self._tell("list", n, None),
+                )  # fmt: skip
+            self._ledger.catalog.touch(made.touched)
+            if made.quarantined or made.cleared:
+                self._ledger.catalog.quarantine(source.name, made.quarantined, made.cleared)
+        except BaseException:
+            self._release(source.name)
+            raise
+        self._plans[source.name] = made
+        run.note("plan", source=source.name, seen=made.report.seen, new_or_changed=len(made.work),
+                 relabelled=len(made.relabelled), removed=len(made.removed), touched=len(made.touched))  # fmt: skip
+        return made
+
+    def batches(self, plan: Plan) -> Iterator[Batch]:
+        """What there is to do, bounded in documents and bytes; nothing to do is no batch."""
+        total, done = len(plan.work), 0
+        try:
+            documents, size = int(self._settings["ingest.batch_documents"]), int(self._settings["ingest.batch_mb"]) << 20
+            for batch in plan.batches(documents, size):
+                yield batch
+                done += len(batch.work)
+                plan.held.clear()
+                self._tell("ingest", done, total)
+        finally:
+            self._release(plan.source)
+
+    def keep(self, batch: Batch, run: Run) -> Batch:
+        """Read the bytes and keep them. What cannot be read is left out and listed by ``parse``."""
+        from drystone.ingest.plan import unreadable
+
+        plan = self._plans[batch.source]
+
+        def one(work: Work) -> Work | Failure:
+            try:
+                data = plan.origin.read(work.item)
+            except OSError as error:
+                return unreadable(work.document, error)
+            _, media_type = plan.choice.of(work.item.id, work.item.media_type, data)
+            asset = self._lake.keep(
+                data, document=work.document, source=batch.source, media_type=media_type,
+                title=work.item.title or work.item.id.rpartition("/")[2], fingerprint=work.item.fingerprint,
+            )  # fmt: skip
+            plan.held[work.document] = data
+            return replace(work, asset=asset)
+
+        with run.time("keep"), ThreadPoolExecutor(KEEPERS) as keepers:
+            kept = list(keepers.map(one, batch.work))
+        plan.unread[batch.key] = [k for k in kept if isinstance(k, Failure)]
+        return replace(batch, work=tuple(k for k in kept if isinstance(k, Work)))
+
+    def parse(self, batch: Batch, run: Run) -> tuple[tuple[Document, ...], tuple[Failure, ...]]:
+        """Parse in limited workers. What fails goes to quarantine, and is removed if it was there before."""
+        from drystone.ingest.pool import Broken, Job
+
+        plan = self._plans[batch.source]
+        failures = plan.unread.pop(batch.key, [])
+        jobs, chosen = [], []
+        quarantined: list[Quarantined] = []
+
+        def fail(work: Work, kind: str, reason: str) -> None:
+            failure = Failure(work.document, kind, reason)
+            failures.append(failure)
+            quarantined.append(Quarantined(failure, work.item.fingerprint, plan.reading))
+            if work.action == "change":
+                plan.fallen.append(work.document)
+
+        for work in batch.work:
+            assert work.asset is not None
+            data = plan.held.pop(work.document, None)
+            data = self._lake.bytes(work.asset.digest) if data is None else data
+            reader, media_type = plan.choice.of(work.item.id, work.item.media_type, data)
+            if not data:
+                fail(work, "empty", "The file is empty.")
+            elif reader is None:
+                encrypted = media_type == "application/x-encrypted-office"
+                fail(work, *(("encrypted", "It is encrypted.") if encrypted else
+                             ("unsupported", f"No parser reads {media_type}.")))  # fmt: skip
+            else:
+                jobs.append(Job(reader.target, work.item.id, media_type, data))
+                chosen.append((work, reader))
+        with run.time("parse"):
+            answers = self._pool().parse(jobs, lambda n: self._tell("parse", n, len(jobs))) if jobs else []
+        documents = []
+        for (work, reader), answer in zip(chosen, answers, strict=True):
+            if isinstance(answer, Broken):
+                fail(work, answer.kind, answer.reason)
+                continue
+            assert work.asset is not None
+            transform = plan.transform(reader)
+            documents.append(
+                Document(
+                    name=work.document,
+                    source=batch.source,
+                    version=self._ledger.digest("v", work.document, work.asset.digest, transform),
+                    asset=work.asset,
+                    parsed=answer,
+                    label=work.label,
+                    label_origin=work.label_origin,
+                    transform=transform,
+                    made_by=run.id,
+                    renamed_from=work.renamed_from,
+                )
+            )
+        if quarantined:
+            self._ledger.catalog.quarantine(batch.source, quarantined)
+        used = {reader.name: reader for _, reader in chosen}
+        run.note("parse", documents=len(documents), failures=len(failures), transforms={
+            plan.transform(r): f"{r.name} {r.version}" for r in used.values()})  # fmt: skip
+        return tuple(documents), tuple(failures)
+
+    def walls(self) -> dict[str, bool]:
+        """Which walls stand around a parser's process: limits, network_namespace, landlock, seccomp."""
+        return self._pool().walls()
+
+    def close(self) -> None:
+        with self._lock:
+            made, self._made = self._made, None
+        if made is not None:
+            made.close()
+        for source in list(self._held):
+            self._release(source)
+
+    def _source(self, source: SourceConfig) -> Source:
+        from drystone.plugins import load
+
+        made: Source = load("sources", source.type)(source, self._settings)
+        return made
+
+    def _pool(self) -> Pool:
+        from drystone.ingest.pool import Pool
+
+        with self._lock:
+            if self._made is None:
+                self._made = Pool(self._settings)
+            return self._made
+
+    def _release(self, source: str) -> None:
+        held = self._held.pop(source, None)
+        if held is not None:
+            held[1]()
+
+    def _tell(self, step: str, done: int, total: int | None) -> None:
+        if self._progress is not None:
+            self._progress(step, done, total)
+
+
+def isolation(settings: Settings) -> str:
+    """In words, which walls stand around a parser's process on this machine."""
+    from drystone.ingest.pool import Pool
+
+    pool = Pool(settings)
+    try:
+        walls = pool.walls()
+    finally:
+        pool.close()
+    stands = [name.replace("_", " ") for name, there in walls.items() if there]
+    lacks = [name.replace("_", " ") for name, there in walls.items() if not there]
+    return ", ".join(stands) + (f"; not here: {', '.join(lacks)}" if lacks else "")

@@ -1,0 +1,282 @@
+"""What an ingestion has to do: the listing compared with what the catalogue knows.
+
+Guarantees: an equal fingerprint costs no reading, equal bytes no parsing; a label that changed alone is relabelled; a
+document that came under another name is a rename if its bytes are those of one that vanished; a document that may no
+longer come in (no label, no readers) is removed at once. Many vanished documents, or an empty listing where there
+were some, stop everything before anything changes. What lies in quarantine is not read again until it or what would
+read it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from drystone.errors import MassRemoval, SourceUnavailable, Unlabelled
+from drystone.ingest.labels import Door
+from drystone.ingest.media import Choice, Reader
+from drystone.records import Batch, Failure, Item, Known, Label, Quarantined, Relabel, Report, Work
+
+if TYPE_CHECKING:
+    from drystone.ledger import Ledger, Pointer
+    from drystone.ports import Source
+    from drystone.settings import Settings, SourceConfig
+
+REFUSED = {"unlabelled", "no_id", "no_text", "no_readers", "duplicate_id"}
+SKIPPED = {"not_a_file", "link", "link_outside", "link_broken"}
+AGE_SLACK = 86_400_000  # ms: the plan looks at the clock before the commit that first sees a document does
+
+
+@dataclass(slots=True)
+class Plan:
+    """One ingestion of one source, from the listing to its last commit."""
+
+    source: str
+    run: str
+    origin: Source
+    choice: Choice
+    transforms: Mapping[str, str]  # parser's name to "t:..."
+    reading: str  # "t:..." of every parser and limit together: what a document in quarantine waits for
+    work: list[Work] = field(default_factory=list)
+    relabelled: list[Relabel] = field(default_factory=list)
+    reworded: set[str] = field(default_factory=set)  # relabelled only in what gave the label
+    removed: list[str] = field(default_factory=list)
+    touched: dict[str, str] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
+    fallen: list[str] = field(default_factory=list)  # were there, changed, and cannot be parsed any more
+    unread: dict[str, list[Failure]] = field(default_factory=dict)  # by batch
+    held: dict[str, bytes] = field(default_factory=dict)  # bytes between keeping and parsing, by document
+    report: Report = field(default_factory=Report)
+
+    def transform(self, reader: Reader) -> str:
+        return self.transforms[reader.name]
+
+    def count(
+        self, report: Report, batch: Batch, failures: Sequence[Failure], embedded: int, pointer: Pointer
+    ) -> Report:
+        """The report with one batch added."""
+        failed = {f.document for f in failures}
+        done = [w for w in batch.work if w.document not in failed]
+        return replace(
+            report,
+            added=report.added + sum(w.action == "add" for w in done),
+            changed=report.changed + sum(w.action == "change" for w in done),
+            renamed=report.renamed + sum(w.renamed_from is not None for w in done),
+            relabelled=report.relabelled + sum(r.document not in self.reworded for r in batch.relabelled),
+            removed=report.removed + len(batch.removed),
+            failed=report.failed + len(failures),
+            failures=(*report.failures, *failures),
+            embedded=report.embedded + embedded,
+            commit=pointer.commit,
+        )
+
+    def batches(self, documents: int, size: int) -> Iterator[Batch]:
+        """Bounded in documents and bytes. Removals and new labels come first; a rename stays in one commit."""
+        number = 0
+
+        def batch(work: Sequence[Work], relabelled: Sequence[Relabel] = (), removed: Sequence[str] = ()) -> Batch:
+            nonlocal number
+            number += 1
+            gone = (*removed, *(w.renamed_from for w in work if w.renamed_from is not None))
+            return Batch(f"{self.run}:{number}", self.source, tuple(work), tuple(relabelled), gone)
+
+        first: tuple[Sequence[Relabel], Sequence[str]] = (self.relabelled, self.removed)
+        group: list[Work] = []
+        held = 0
+        for work in self.work:
+            if group and (len(group) >= documents or held + max(work.item.size, 0) > size):
+                yield batch(group, *first)
+                first, group, held = ((), ()), [], 0
+            group.append(work)
+            held += max(work.item.size, 0)
+        if group or first[0] or first[1]:
+            yield batch(group, *first)
+        if self.fallen:
+            yield batch((), (), self.fallen)
+
+
+def make(
+    config: SourceConfig, origin: Source, run: str, *, settings: Settings, ledger: Ledger, allow_mass_removal: bool,
+    listed: Callable[[int], None],
+) -> Plan:  # fmt: skip
+    """List the source and compare. Raises ``SourceUnavailable`` or ``MassRemoval`` before anything changes."""
+    choice = Choice(config.options.get("parsers", {}), config.name)
+    transforms = {r.name: ledger.digest("t", "parse", r.name, r.version, r.target) for r in choice.all()}
+    limits = (str(settings[f"ingest.{name}"]) for name in ("timeout_s", "memory_mb", "max_file_mb", "max_text_mb"))
+    reading = ledger.digest(
+        "t", *limits, *sorted(transforms.values()), repr(sorted(config.options.get("parsers", {}).items()))
+    )
+    plan = Plan(config.name, run, origin, choice, transforms, reading)
+    _Comparison(plan, config, settings, ledger, allow_mass_removal).carry_out(listed)
+    return plan
+
+
+class _Comparison:
+    """Fills a plan; lives as long as it takes."""
+
+    def __init__(self, plan: Plan, config: SourceConfig, settings: Settings, ledger: Ledger, allowed: bool) -> None:
+        self.plan, self.config, self.settings, self.ledger, self.allowed = plan, config, settings, ledger, allowed
+        self.door = Door(config)
+        self.now = ledger.now()
+        self.known = ledger.catalog.known(config.name)
+        self.quarantine = ledger.catalog.failures(config.name)
+        self.first_seen = ledger.catalog.first_seen(config.name)
+        self.current = set(plan.transforms.values())
+        self.most = int(settings["ingest.max_file_mb"]) << 20
+        self.refusals: list[Failure] = []
+        self.failures: list[Failure] = []
+        self.skips: list[Failure] = []
+        self.refused: list[str] = []  # documents that are there and may not stay
+        self.new: list[Work] = []
+        self.seen = 0
+
+    def carry_out(self, listed: Callable[[int], None]) -> None:
+        plan, known, prefix = self.plan, self.known, f"{self.config.name}:"
+        there: set[str] = set()
+        for found in plan.origin.list():
+            self.seen += 1
+            if isinstance(found, Failure):
+                self.cannot(found, there)
+                continue
+            name = prefix + found.id
+            there.add(name)
+            if self.seen % 1000 == 0:
+                listed(self.seen)
+            before = known.get(name)
+            try:
+                label, origin, ages = self.door.label(
+                    found, before.first_seen if before else self.first_seen.get(name, self.now)
+                )
+            except Unlabelled as error:
+                self.refusals.append(Failure(name, "unlabelled", str(error)))
+                if before:
+                    self.refused.append(name)
+                continue
+            if before is None:
+                self.unknown(name, found, label, origin)
+            elif before.fingerprint == found.fingerprint and before.transform in self.current:
+                self.relabel(before, label, origin, ages)
+            else:
+                self.look(name, found, before, label, origin, ages)
+        vanished = [name for name in known if name not in there]
+        self.outage(vanished)
+        self.renames(vanished)
+        plan.work = [w for w in self.new if w.renamed_from] + [w for w in self.new if not w.renamed_from] + plan.work
+        renamed = {w.renamed_from for w in plan.work}
+        plan.removed = [name for name in vanished if name not in renamed] + self.refused
+        plan.cleared = [name for name in self.quarantine if name not in there]
+        self.refused = []
+        plan.report = Report(
+            seen=self.seen,
+            refused=len(self.refusals),
+            failed=len(self.failures),
+            skipped=len(self.skips),
+            refusals=tuple(self.refusals),
+            failures=tuple(self.failures),
+            skips=tuple(self.skips),
+            sources=(self.config.name,),
+        )
+
+    def cannot(self, failure: Failure, there: set[str]) -> None:
+        """The source lists something that cannot come in."""
+        kinds = self.refusals if failure.kind in REFUSED else self.skips if failure.kind in SKIPPED else self.failures
+        kinds.append(failure)
+        if failure.kind != "duplicate_id" and failure.document in self.known:
+            there.add(failure.document)
+            self.refused.append(failure.document)
+
+    def unknown(self, name: str, item: Item, label: Label, origin: str) -> None:
+        lies = self.quarantine.get(name)
+        if lies and lies.fingerprint == item.fingerprint and lies.transform == self.plan.reading:
+            self.skips.append(lies.failure)
+        elif item.size > self.most:
+            self.too_large(name, item)
+        else:
+            self.new.append(Work(name, item, label, origin, "add"))
+
+    def too_large(self, name: str, item: Item) -> None:
+        failure = Failure(name, "too_large", f"It has {item.size >> 20} MB; ingest.max_file_mb is {self.most >> 20}.")
+        self.failures.append(failure)
+        self.plan.quarantined.append(Quarantined(failure, item.fingerprint, self.plan.reading))
+
+    def look(self, name: str, item: Item, before: Known, label: Label, origin: str, ages: bool) -> None:
+        """Something may have changed: the bytes say whether it did."""
+        if item.size > self.most:
+            self.too_large(name, item)
+            self.refused.append(name)
+            return
+        try:
+            data = self.plan.origin.read(item)
+        except OSError as error:  # not a removal: it stays as it was, under its new label
+            self.failures.append(unreadable(name, error))
+            self.relabel(before, label, origin, ages)
+            return
+        if self.ledger.digest("b", data) == before.digest:
+            reader, _ = self.plan.choice.of(item.id, item.media_type, data)
+            if reader is not None and self.plan.transform(reader) == before.transform:
+                self.plan.touched[name] = item.fingerprint
+                self.relabel(before, label, origin, ages)
+                return
+        self.plan.work.append(Work(name, item, label, origin, "change"))
+
+    def relabel(self, before: Known, label: Label, origin: str, ages: bool) -> None:
+        base = before.base or before.label
+        same = base == label or (ages and _same_but_for_age(base, label))
+        if same and (before.override or before.label_origin == origin):
+            return
+        self.plan.relabelled.append(Relabel(before.document, base if same else label, origin))
+        if same:
+            self.plan.reworded.add(before.document)
+
+    def outage(self, vanished: Sequence[str]) -> None:
+        if self.allowed or not self.known:
+            return
+        if not self.seen:
+            raise SourceUnavailable(
+                f"The listing of the source {self.config.name!r} is empty, though {len(self.known)} documents came "
+                "from it: that looks like an outage, and nothing was removed.",
+                looked=f"We looked in {', '.join(self.plan.origin.watched()) or 'the source'}.",
+                todo="If they are really gone, ingest with --allow-mass-removal.",
+            )
+
+    def renames(self, vanished: Sequence[str]) -> None:
+        """New documents with the bytes of vanished ones; then, whether too many vanished without a trace."""
+        by_digest: dict[str, list[str]] = {}
+        for name in vanished:
+            by_digest.setdefault(self.known[name].digest, []).append(name)
+        for at, work in enumerate(self.new):
+            if not by_digest:
+                break
+            try:
+                digest = self.ledger.digest("b", self.plan.origin.read(work.item))
+            except OSError:
+                continue  # said when it is read to be kept
+            names = by_digest.get(digest)
+            if names:
+                old = names.pop(0)
+                if not names:
+                    del by_digest[digest]
+                label, origin, _ = self.door.label(work.item, self.known[old].first_seen)
+                self.new[at] = replace(work, renamed_from=old, label=label, label_origin=origin)
+        gone, share = sum(map(len, by_digest.values())), float(self.settings["ingest.removal_share"])
+        if not self.allowed and gone > int(self.settings["ingest.removal_count"]) and gone > share * len(self.known):
+            raise MassRemoval(
+                f"{gone} of {len(self.known)} documents of the source {self.config.name!r} vanished at once; "
+                "nothing was changed.",
+                looked=f"More than {share:.0%} (ingest.removal_share) and more than "
+                f"{self.settings['ingest.removal_count']} (ingest.removal_count) stop an ingestion.",
+                todo="If they are really gone, ingest with --allow-mass-removal.",
+            )
+
+
+def unreadable(name: str, error: OSError) -> Failure:
+    return Failure(name, "unreadable", f"It could not be read ({error.strerror or error}).")
+
+
+def _same_but_for_age(base: Label, label: Label) -> bool:
+    """Equal, but that the commit which first saw the document ran a moment after the plan that labelled it."""
+    if base.expires is None or label.expires is None or abs(label.expires - base.expires) > AGE_SLACK:
+        return False
+    return replace(base, expires=None) == replace(label, expires=None)
