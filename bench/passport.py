@@ -166,7 +166,7 @@ def verifying(folder: Path, entries: int) -> dict[str, Any]:
     clock = time.perf_counter()
     report = ledger.verify()
     took = time.perf_counter() - clock
-    if not report.ok or report.size != entries:
+    if not report.valid or report.size != entries:
         raise SystemExit(f"the log does not verify: {report.to_dict()}")
     reading = ledger.database.read()
     clock = time.perf_counter()

@@ -113,7 +113,7 @@ def test_every_size_from_nothing_on(tmp_path: Path) -> None:
         add(ledger, 1)
         assert log.root(ledger.database.read(), size) == mth(entries(ledger))
         report = ledger.verify()
-        assert report.ok and report.size == size and report.root == mth(entries(ledger)).hex()
+        assert report.valid and report.size == size and report.root == mth(entries(ledger)).hex()
     for index, size in ((0, 0), (3, 3), (-1, 2)):
         with pytest.raises(UsageError):
             log.inclusion(ledger.database.read(), index, size)
@@ -226,10 +226,10 @@ def test_falsified_entries_are_found_from_the_database_alone(
 ) -> None:
     ledger = open_ledger(tmp_path)
     add(ledger, 30)
-    assert ledger.verify().ok
+    assert ledger.verify().valid
     falsify(ledger, change, *([rebuild] if tree else []))
     report = ledger.verify()
-    assert not report.ok and kind in {problem.kind for problem in report.problems}
+    assert not report.valid and kind in {problem.kind for problem in report.problems}
     assert tree or "tree" in {problem.kind for problem in report.problems} or kind == "dropped"
     ledger.close()
 
@@ -249,9 +249,9 @@ def test_a_cut_is_found_against_what_was_kept_outside(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     add(ledger, 30)
     (tmp_path / "kept.txt").write_text(ledger.checkpoint())
-    assert ledger.verify([tmp_path / "kept.txt"]).ok
+    assert ledger.verify([tmp_path / "kept.txt"]).valid
     falsify(ledger, cut, rebuild, lambda connection: connection.execute("DELETE FROM log_checkpoints"))
-    assert ledger.verify().ok, "a clean cut cannot be told from the database alone; the documentation says so"
+    assert ledger.verify().valid, "a clean cut cannot be told from the database alone; the documentation says so"
     report = ledger.verify([tmp_path / "kept.txt"])
     assert [problem.kind for problem in report.problems] == ["truncated"]
     add(ledger, 10)
@@ -268,7 +268,7 @@ def test_a_fork_is_found_by_whoever_saw_the_other_side(tmp_path: Path) -> None:
     add(ledger, 5)
     add(fork, 5, other=True)
     (tmp_path / "note").write_text(fork.checkpoint())
-    assert fork.verify([tmp_path / "note"]).ok
+    assert fork.verify([tmp_path / "note"]).valid
     assert [problem.kind for problem in ledger.verify([tmp_path / "note"]).problems] == ["forked"]
     ledger.close()
     fork.close()
@@ -314,14 +314,14 @@ def test_checkpoints_are_also_kept_outside(tmp_path: Path) -> None:
     kept = tmp_path / "elsewhere.txt"
     options = defaults(tmp_path, ledger__checkpoint_path=str(kept))
     ledger = Ledger.open(tmp_path / "state", project="shop", settings=options)
-    assert ledger.verify().ok
+    assert ledger.verify().valid
     add(ledger, 3)
     notes = [ledger.checkpoint(), ledger.checkpoint()]
     add(ledger, 3)
     notes.append(ledger.checkpoint())
     assert notes[0] == notes[1] and log.read_notes(kept.read_text()) == [notes[0], notes[2]]
     report = ledger.verify()
-    assert report.ok and report.checkpoints == 4
+    assert report.valid and report.checkpoints == 4
     falsify(ledger, lambda connection: connection.execute("DELETE FROM log WHERE seq > 3"), rebuild)
     falsify(ledger, lambda connection: connection.execute("DELETE FROM log_checkpoints WHERE size > 3"))
     assert [problem.kind for problem in ledger.verify().problems] == ["truncated"]
@@ -342,7 +342,7 @@ def test_threads_and_two_ledgers_append_to_one_log(tmp_path: Path) -> None:
     for thread in work:
         thread.join()
     report = ledgers[0].verify()
-    assert report.ok and report.size == 80
+    assert report.valid and report.size == 80
     for ledger in ledgers:
         ledger.close()
 
@@ -358,7 +358,7 @@ def test_an_append_that_is_rolled_back_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         ledger.database.write(fail)
     add(ledger, 1)
-    assert ledger.verify().ok and ledger.verify().size == 4
+    assert ledger.verify().valid and ledger.verify().size == 4
     ledger.close()
 
 
@@ -385,5 +385,5 @@ def test_a_log_whose_writers_are_killed_verifies(tmp_path: Path) -> None:
             writer.stdout.close()
     ledger = open_ledger(tmp_path)
     report = ledger.verify()
-    assert report.ok and report.size > 6 and report.size % 3 == 0
+    assert report.valid and report.size > 6 and report.size % 3 == 0
     ledger.close()

@@ -166,11 +166,16 @@ def test_the_annex_has_a_salt_that_the_asker_does_not_have(tmp_path: Path) -> No
 # -- keeping and forgetting -----------------------------------------------------------------------------
 def test_texts_are_kept_sealed_or_not_at_all(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    ask(ledger, evidence(ledger, 3, 1), question="About Zebrawood?", mode="generated")
+    answer = ask(ledger, evidence(ledger, 3, 1), question="About Zebrawood?", mode="generated")
     kinds = ledger.database.read().execute("SELECT kind, id FROM contents ORDER BY kind").fetchall()
-    assert [kind for kind, _ in kinds] == ["annex", "answer", "prompt", "question"]
-    texts = {kind: ledger.contents.get(id) for kind, id in kinds}
-    assert "Zebrawood" in texts["question"] and ANSWERED in texts["answer"] and "Zebrawood" in texts["prompt"]
+    assert [kind for kind, _ in kinds] == ["annex", "answer", "prompt", "question", "replay"]
+    texts = passports.texts(ledger, answer.passport)
+    prompt = [{"role": "user", "content": "About Zebrawood?"}]
+    assert json.loads(texts.pop("prompt")) == prompt
+    assert json.loads(texts.pop("replay")) == ledger.replayable(answer.passport)
+    assert texts == {"question": "About Zebrawood?", "answer": ANSWERED}
+    ledger.contents.forget(dict(kinds)["question"])
+    assert set(passports.texts(ledger, answer.passport)) == {"answer", "prompt", "replay"}
     ledger.close()
     state = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
     assert b"Zebrawood" not in state and ANSWERED.encode() not in state
@@ -181,7 +186,7 @@ def test_forgetting_texts_leaves_the_proofs(tmp_path: Path) -> None:
     answer = ask(ledger, evidence(ledger, 3, 1))
     before = ledger.passport(answer.passport)
     ledger.contents.forget(*[row[0] for row in ledger.database.read().execute("SELECT id FROM contents")])
-    assert ledger.verify().ok and ledger.passport(answer.passport) == before
+    assert ledger.verify().valid and ledger.passport(answer.passport) == before
     with pytest.raises(NotFound):
         ledger.passport(answer.passport, annex=True)
     ledger.close()
@@ -196,7 +201,7 @@ def test_a_changed_or_dropped_statement_is_found_by_the_ledger(tmp_path: Path) -
     ):
         ledger = open_ledger(tmp_path / str(len(change)))
         ask(ledger, evidence(ledger, 3, 1))
-        assert ledger.verify().ok and ledger.verify().statements == 1
+        assert ledger.verify().valid and ledger.verify().statements == 1
         ledger.database.write(lambda connection, change=change: connection.execute(change))  # type: ignore[misc]
         assert "statement" in {problem.kind for problem in ledger.verify().problems}
         ledger.close()
@@ -206,7 +211,7 @@ def test_another_annex_is_not_shown(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     some = evidence(ledger, 3, 1)
     first, second = ask(ledger, some), ask(ledger, some)
-    swap = "UPDATE passports SET annex = (SELECT annex FROM passports WHERE ref = ?) WHERE ref = ?"
+    swap = "UPDATE passports SET contents = (SELECT contents FROM passports WHERE ref = ?) WHERE ref = ?"
     ledger.database.write(lambda connection: connection.execute(swap, (second.passport, first.passport)))
     with pytest.raises(ProofFailed, match="annex"):
         ledger.passport(first.passport, annex=True)
@@ -231,14 +236,14 @@ def test_an_exported_passport_finds_a_log_that_was_cut_off(tmp_path: Path) -> No
     ledger = open_ledger(tmp_path)
     answer = ask(ledger, evidence(ledger, 3, 1))
     (tmp_path / "bundle.json").write_text(json.dumps(ledger.passport(answer.passport)))
-    assert ledger.verify([tmp_path / "bundle.json"]).ok
+    assert ledger.verify([tmp_path / "bundle.json"]).valid
 
     def forget_all(connection: Any) -> None:
         for table in ("passports", "log", "log_nodes", "log_checkpoints"):
             connection.execute(f"DELETE FROM {table}")
 
     ledger.database.write(forget_all)
-    assert ledger.verify().ok
+    assert ledger.verify().valid
     assert [p.kind for p in ledger.verify([tmp_path / "bundle.json"]).problems] == ["truncated"]
     with pytest.raises(ProofFailed):
         log.read_checkpoint("a\n1\nb\n\n\u2014 a b\n", ledger.keys)

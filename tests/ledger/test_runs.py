@@ -102,7 +102,7 @@ def test_an_answer_has_a_passport_and_edges(ledger: Ledger) -> None:
     assert answer.passport in {node.ref for node in ledger.reach(NAME)}
     kinds = {node.kind for node in ledger.origin(answer.passport)}
     assert kinds == {"chunk", "version", "document", "asset", "prompt", "run"}
-    assert states(ledger) == ["sealed"] and ledger.verify().ok
+    assert states(ledger) == ["sealed"] and ledger.verify().valid
 
 
 @pytest.mark.parametrize("step", REQUIRED)
@@ -234,7 +234,7 @@ def test_many_questions_at_once(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ask(ledger), range(24)))
     assert len({answer.passport for answer in answers}) == 24 and states(ledger) == ["sealed"] * 24
-    assert ledger.verify().ok
+    assert ledger.verify().valid
 
 
 CRASH = """
@@ -252,7 +252,7 @@ ask(ledger)
 def test_a_crash_while_sealing_leaves_no_half_passport(ledger: Ledger, tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", CRASH, str(tmp_path)]).returncode == 9
     assert ledger.database.read().execute("SELECT count(*) FROM passports").fetchone()[0] == 0
-    assert states(ledger) == ["open"] and ledger.verify().ok
+    assert states(ledger) == ["open"] and ledger.verify().valid
     assert not ask(ledger).refused
 
 

@@ -160,11 +160,12 @@ class KeyRing:
         """The same for several records with one durable write."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+        bound = [_bound(id, aad) for id, _ in items]
         keys = self._durable([id for id, _ in items])
         sealed = []
-        for (id, plaintext), key in zip(items, keys, strict=True):
+        for (_, plaintext), key, context in zip(items, keys, bound, strict=True):
             nonce = secrets.token_bytes(_NONCE)
-            sealed.append(_HEAD + nonce + AESGCM(key).encrypt(nonce, plaintext, _bound(id, aad)))
+            sealed.append(_HEAD + nonce + AESGCM(key).encrypt(nonce, plaintext, context))
         return sealed
 
     def open(self, id: str, blob: bytes, *, aad: bytes = b"") -> bytes:

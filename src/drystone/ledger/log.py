@@ -308,12 +308,18 @@ class VerifyReport:
     problems: tuple[Problem, ...]
 
     @property
-    def ok(self) -> bool:
+    def valid(self) -> bool:
         return not self.problems
+
+    def lines(self) -> tuple[str, ...]:
+        """The same for people."""
+        found = [f"{problem.kind}: {problem.message}" for problem in self.problems]
+        said = f"{self.size} entries, {self.statements} passports, {self.checkpoints} checkpoints"
+        return (*found, f"{'valid' if self.valid else 'NOT VALID'}: {said}, root {self.root}")
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "ok": self.ok, "size": self.size, "root": self.root, "checkpoints": self.checkpoints,
+            "valid": self.valid, "size": self.size, "root": self.root, "checkpoints": self.checkpoints,
             "statements": self.statements,
             "problems": [{"kind": p.kind, "seq": p.seq, "message": p.message} for p in self.problems],
         }  # fmt: skip

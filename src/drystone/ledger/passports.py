@@ -36,11 +36,8 @@ FORMAT = 1
 TYPE = "https://drystone.dev/passport/v1"
 STATEMENT = "https://in-toto.io/Statement/v1"
 
-ADD = sql(
-    "INSERT INTO passports (ref, seq, payload, signature, annex, run, actor, replay) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
+ADD = sql("INSERT INTO passports (ref, seq, payload, signature, contents, run, actor) VALUES (?, ?, ?, ?, ?, ?, ?)")
 ONE = sql("SELECT seq, payload, signature, contents FROM passports WHERE ref = ?")
-REPLAY = sql("SELECT replay FROM passports WHERE ref = ?")
 ORIGIN = sql("SELECT asset, transform FROM versions WHERE ref = ? ORDER BY version LIMIT 1")
 
 
@@ -55,7 +52,6 @@ class Sealed:
     run: str
     actor: str
     contents: tuple[Record, ...]
-    replay: str | None  # the content from which it can be asked again
     evidence: tuple[Evidence, ...]  # all that it rests on, for the edges
 
     def write(self, connection: sqlite3.Connection) -> int:
@@ -63,7 +59,8 @@ class Sealed:
         self.ledger.contents.write(connection, self.contents)
         body = {"passport": self.ref, "statement": log.digest(self.statement)}
         seq = log.append(connection, "passport", body, self.ledger.tick(connection), keys=self.ledger.keys)
-        row = (self.ref, seq, self.statement, self.signature, self.annex, self.run, self.actor, self.replay)
+        places = _json({record.kind: record.id for record in self.contents})
+        row = (self.ref, seq, self.statement, self.signature, places, self.run, self.actor)
         connection.execute(ADD, row)
         return seq
 
@@ -84,11 +81,10 @@ def build(ledger: Ledger, question: Question, checked: Checked) -> Sealed:
         if "search" in notes and "compose" in notes:
             texts.append(("replay", _json(_asked(ref, question, checked))))
     contents = ledger.contents.prepare(texts)
-    again = next((one.id for one in contents if one.kind == "replay"), None)
     signature = ledger.keys.sign(pae(PAYLOAD, statement))
     return Sealed(
         ledger, ref, statement, signature, question.id, question.actor.name, contents,
-        again, tuple(_resting(_Facts(notes, needed=False), checked)),
+        tuple(_resting(_Facts(notes, needed=False), checked)),
     )  # fmt: skip
 
 
@@ -295,14 +291,8 @@ def _asked(ref: str, question: Question, checked: Checked) -> dict[str, Any]:
 
 def replayable(ledger: Ledger, ref: str) -> dict[str, Any] | None:
     """What a question needs to be asked again, or ``None`` where its texts were not kept or are gone."""
-    row = ledger.database.read().execute(REPLAY, (ref,)).fetchone()
-    if row is None or row[0] is None:
-        return None
-    try:
-        found: dict[str, Any] = json.loads(ledger.contents.get(row[0]))
-    except NotFound:
-        return None
-    return found
+    kept = texts(ledger, ref).get("replay")
+    return None if kept is None else dict(json.loads(kept))
 
 
 # -- the annex --------------------------------------------------------------------------------------

@@ -13,6 +13,5 @@ CREATE TABLE contents (id TEXT PRIMARY KEY, kind TEXT NOT NULL, sealed BLOB);   
 -- Statements as they were signed. ``contents``: JSON, kind -> id of the texts beside it (annex, question, ...).
 CREATE TABLE passports (
   ref TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE REFERENCES log (seq),
-  payload BLOB NOT NULL, signature BLOB NOT NULL, contents TEXT NOT NULL, run TEXT NOT NULL, actor TEXT NOT NULL,
-  replay TEXT                       -- the record of contents from which it can be asked again, where texts are kept
+  payload BLOB NOT NULL, signature BLOB NOT NULL, contents TEXT NOT NULL, run TEXT NOT NULL, actor TEXT NOT NULL
 );
