@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -24,6 +24,7 @@ ACTIONS = (
 )  # fmt: skip
 _HERE = Path(__file__).parent
 _PROJECT = {"type": "Project", "id": "project"}
+_ATTRIBUTES = {"name", "known", "clearance", "region", "principals", "purposes", "purpose", "owner"}
 _OF_DOCUMENTS = re.compile(r"document|chunk|path|title|source|folder|file|asset|label", re.IGNORECASE)
 
 
@@ -131,13 +132,26 @@ def _file(name: str, data: bytes) -> dict[str, Any]:
             raise PolicyError(f"{name}#{n} calls itself {ids[key]!r}.", todo="Only built-in policies are called so.")
     if len(set(ids.values())) < len(ids):
         raise PolicyError(f"{name} has two policies with one id.", todo="Give each its own @id.")
-    for fault in cedarpy.validate_policies(text, _schema()).errors:
-        where = ids.get(fault.policy_id, name)
+    faults = [(fault.policy_id, fault.error) for fault in cedarpy.validate_policies(text, _schema()).errors]
+    faults += [(key, fault) for key, policy in ordered for fault in _never(policy)]
+    for key, fault in faults:
         todo = "A policy may speak of a User, Groups, the actions, and context.purpose or context.owner."
-        if _OF_DOCUMENTS.search(fault.error):
+        if _OF_DOCUMENTS.search(fault):
             todo = "Who may read a document is said by labels ([[sources.labels]] in drystone.toml), not by policies."
-        raise PolicyError(f"{name}: the policy {where!r} does not hold: {_line(fault.error)}.", todo=todo)
+        raise PolicyError(f"{name}: the policy {ids.get(key, name)!r} does not hold: {_line(fault)}.", todo=todo)
     return {ids[key]: policy for key, policy in ordered}
+
+
+def _never(node: Any) -> Iterator[str]:
+    """What Cedar's validator lets pass although it can never be true: a forbid would be there and do nothing."""
+    if isinstance(node, dict):
+        has, entity = node.get("has"), (node.get("type"), node.get("id"))
+        if isinstance(has, dict) and has.get("attr") not in _ATTRIBUTES:
+            yield f"nothing has the attribute `{has.get('attr')}`"
+        if entity[0] == "Project" and entity[1] != _PROJECT["id"]:
+            yield f'there is no Project::"{entity[1]}", only Project::"{_PROJECT["id"]}"'
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _never(inner)
 
 
 def _line(error: object) -> str:
