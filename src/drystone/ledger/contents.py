@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING
 from drystone.errors import NotFound
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from drystone.ledger.keys import KeyRing
     from drystone.ledger.store import Database
 

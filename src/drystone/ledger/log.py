@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import re
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ from drystone.ledger.dsse import signed_by
 from drystone.ledger.store import sql
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from drystone.ledger import Ledger
     from drystone.ledger.keys import KeyRing
 

@@ -16,7 +16,6 @@ import base64
 import hashlib
 import json
 import secrets
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,8 @@ from drystone.ledger.store import sql
 from drystone.records import Checked, Citation, Decision, Evidence, format_time
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from drystone.ledger import Ledger
     from drystone.ledger.runs import Question
 
