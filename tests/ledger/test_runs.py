@@ -260,3 +260,14 @@ def test_a_question_is_a_run(ledger: Ledger) -> None:
     with ledger.question("q", actor=BO, purpose="support", assistant="helpdesk") as run:
         assert isinstance(run, Question) and (run.text, run.purpose, run.assistant) == ("q", "support", "helpdesk")
         run.refuse(Refused("no"))
+
+
+def test_the_last_good_run_of_a_source(ledger: Ledger) -> None:
+    for source in ("a_b", "a%"):
+        assert ledger.last_run("ingest", source) is None
+    with ledger.run("ingest", actor=BO, source="axb") as run:
+        run.close()
+    assert ledger.last_run("ingest", "a_b") is None and ledger.last_run("ingest", "a%") is None
+    with ledger.run("ingest", actor=BO, source="a_b") as run:
+        run.close()
+    assert ledger.last_run("ingest", "a_b") is not None

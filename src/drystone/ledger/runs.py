@@ -7,6 +7,7 @@ recorded as such: if any step's note is missing or contradicts another, nothing 
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from base64 import urlsafe_b64encode
@@ -213,12 +214,13 @@ class Question(Run):
         )
 
 
-LAST = sql("SELECT max(ended) FROM runs WHERE kind = ? AND state = 'closed' AND facts LIKE ?")
+LAST = sql("SELECT max(ended) FROM runs WHERE kind = ? AND state = 'closed' AND facts LIKE ? ESCAPE '!'")
 
 
 def last(connection: sqlite3.Connection, kind: str, source: str) -> str | None:
     """See :meth:`drystone.ledger.Ledger.last_run`."""
-    row = connection.execute(LAST, (kind, f'%"source":{json.dumps(source)}%')).fetchone()
+    fact = re.sub(r"[!%_]", r"!\g<0>", f'"source":{as_json(source)}')
+    row = connection.execute(LAST, (kind, f"%{fact}%")).fetchone()
     return None if row[0] is None else format_time(row[0])
 
 
