@@ -119,10 +119,11 @@ class Door:
     def _put_together(self, item: Item, rule: int) -> tuple[Parts, str]:
         config, found = self._config, []
         own = f"{'columns' if config.type == 'rows' else 'permissions'} of source {config.name}"
+        said = [(item.permissions, own)] if item.permissions is not None or config.type == "rows" else []
         looked = []
-        for raw, origin in ((item.permissions, own), (item.beside, f'sidecar "{item.id}.label.toml"')):
+        for raw, origin in (*said, (item.beside, f'sidecar "{item.id}.label.toml"')):
             if raw is None:
-                looked.append(f"no {origin}")
+                looked.append(f"{origin} (there is none)")
                 continue
             try:
                 parts = Parts.parse(raw)
@@ -139,7 +140,7 @@ class Door:
             pattern = config.rules[rule]["match"]
             found.append((self._rules[rule][1], f'rule {rule + 1} "{pattern}" of source {config.name}'))
         else:
-            looked.append(f"none of {len(self._rules)} rules matches")
+            looked.append(f"{len(self._rules)} rules of source {config.name} (none matches)")
         parts = found[0][0] if found else Parts(Label.parse(_LEAST), frozenset())
         for more, _ in found[1:]:
             parts = parts.join(more)
