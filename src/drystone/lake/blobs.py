@@ -88,8 +88,11 @@ class Blobs:
                 if len(head) != HEAD.size or head[0] > 1:
                     raise _mismatch(digest)
                 last, length = bool(head[0]), HEAD.unpack(head)[1]
+                sealed = file.read(length)
+                if len(sealed) != length:
+                    raise _mismatch(digest)
                 try:
-                    yield self._ledger.keys.open(digest, file.read(length), aad=_aad(place, last))
+                    yield self._ledger.keys.open(digest, sealed, aad=_aad(place, last))
                 except (ProofFailed, FormatError) as error:
                     raise _mismatch(digest) from error
                 place += 1
