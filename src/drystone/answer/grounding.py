@@ -22,10 +22,11 @@ from drystone.models import results
 from drystone.records import Checked, Classification, Draft, Evidence, Hit, Label, Prompt
 
 if TYPE_CHECKING:
-    from drystone.answer.support import Similarity
+    from pathlib import Path
+
+    from drystone.answer.writer import Writer
     from drystone.models import Models
     from drystone.ports import Progress
-    from drystone.settings import Settings
 
 NEEDED = {"answerable": 0.85, "conflict": 0.75, "unanswerable": 0.85, "injected": 1.0}
 PUBLIC = Label(frozenset({frozenset({"everyone"})}), Classification.public)
@@ -46,15 +47,15 @@ def _raw() -> bytes:
     return files("drystone.answer").joinpath("grounding.json").read_bytes()
 
 
-def measure(
-    name: str, *, models: Models, settings: Settings, similarity: Similarity | None, progress: Progress | None = None
+def check_model(
+    name: str, *, models: Models, writer: Writer, state: Path, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Ask the model every item, keep the result under its digest, and return it.
 
     Keys: ``model``, ``digest``, ``template``, ``set``, ``passed``, ``score`` (share right), ``needed``, a share for
     each kind, ``unsupported`` (share of written sentences that the check dropped) and ``items`` (id to right or not).
     """
-    model, limit = models.endpoint(name), int(settings["answer.sentences"])
+    model, limit, similarity = models.endpoint(name), writer.sentences, writer.similarity()
     right: dict[str, dict[str, bool]] = {kind: {} for kind in NEEDED}
     written = dropped = 0
     for n, item in enumerate(items()):
@@ -62,7 +63,7 @@ def measure(
             progress("grounding", n, len(items()))
         evidence = evidence_of(item["passages"])
         asked = messages(item["question"], evidence, limit)
-        done = model.complete(asked, max_tokens=int(settings["answer.max_tokens"]))
+        done = model.complete(asked, max_tokens=writer.max_tokens)
         prompt = Prompt("generated", asked, evidence, PUBLIC, TEMPLATE)
         result = checking.check(
             Draft(done.text, name, done.usage, finish=done.finish),
@@ -87,7 +88,7 @@ def measure(
         "unsupported": round(dropped / written, 4) if written else 0.0,
         "items": {id_: ok for kind in right.values() for id_, ok in kind.items()},
     }
-    results.keep(settings.state, model.digest, found)
+    results.keep(state, model.digest, found)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drystone.answer import check as checking
 from drystone.answer import compose as composing
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from drystone.index import Index
     from drystone.ledger.runs import Run
     from drystone.models import Models
-    from drystone.ports import Progress
     from drystone.settings import Settings
 
 
@@ -26,6 +25,8 @@ class Writer:
     def __init__(self, *, index: Index, settings: Settings, models: Models) -> None:
         self._index = index
         self._settings = settings
+        self.sentences = int(settings["answer.sentences"])
+        self.max_tokens = int(settings["answer.max_tokens"])
         self._models = models
 
     def compose(self, request: Request, hits: Hits, run: Run) -> Prompt:
@@ -43,8 +44,8 @@ class Writer:
             result = checking.check(
                 draft,
                 prompt,
-                limit=int(self._settings["answer.sentences"]),
-                similarity=self._similarity(),
+                limit=self.sentences,
+                similarity=self.similarity(),
                 trusted=draft.model is not None and self.grounded(draft.model),
             )
             run.note("check", checked=result.checked, dropped=result.dropped, verdicts=list(result.verdicts))
@@ -59,14 +60,7 @@ class Writer:
             found and found["passed"] and found["template"] == composing.TEMPLATE and found["set"] == identity()
         )
 
-    def check_model(self, name: str, progress: Progress | None = None) -> dict[str, Any]:
-        """Score a model on the published grounding set, and keep the result for mode ``auto``."""
-        from drystone.answer.grounding import measure
-
-        return measure(name, models=self._models, settings=self._settings, similarity=self._similarity(),
-                       progress=progress)  # fmt: skip
-
-    def _similarity(self) -> Similarity | None:
+    def similarity(self) -> Similarity | None:
         """Cosine of two texts' meanings, if the embedder runs in this process.
 
         A remote embedder is a sink of its own; the check then goes by words alone, which is stricter.
