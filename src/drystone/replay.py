@@ -30,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``equal`` is True if everything that must be equal is. ``text`` is that of then, or ``None`` if not permitted now."""
+    """``equal``: everything that must be equal is. ``text``: that of then, or ``None`` if it may not be shown now."""
 
     ref: str
     commit: int

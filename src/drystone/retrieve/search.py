@@ -78,10 +78,14 @@ class Retriever:
         assert adopted is not None
         return adopted[0]
 
-    def search(self, request: Request, actor: Actor, run: Run, *, as_of: int | None = None) -> Hits:
+    def search(
+        self, request: Request, actor: Actor, run: Run, *, as_of: int | None = None, rights_at: int | None = None
+    ) -> Hits:
         """The permitted hits of a request, best first; with evidence and its confidence unless the run only searches.
 
-        ``as_of``: a past commit. Notes ``search`` (see ARCHITECTURE). Raises ``Refused`` without an actor.
+        ``as_of``: a past commit. ``rights_at``: compute with the labels of that commit at that time alone, for a
+        replay, which shows nothing of it before it has looked at the rights of now. Notes ``search`` (see
+        ARCHITECTURE). Raises ``Refused`` without an actor.
         """
         if not isinstance(actor, Actor):
             raise Refused("Nobody asked, so nothing was searched.", todo="Name who asks.")
@@ -91,7 +95,8 @@ class Retriever:
             view = self._ledger.catalog.view()  # before the reader, whose tables then hold all that it shows
             with self._lake.reader() as reader:
                 corpus = self._adopt(reader)
-                mask = self._mask(corpus, view, sink, request.sources, view.commit if as_of is None else as_of)
+                commit = view.commit if as_of is None else as_of
+                mask = self._mask(corpus, view, sink, request.sources, commit, rights_at)
                 corpus.require(mask.rows)
                 ranking, question, share = self._rank(request, corpus, mask, notes)
                 hits = self._hits(reader, corpus, view, ranking)
@@ -100,11 +105,10 @@ class Retriever:
             if hits and run.kind != "search":
                 found, features = self._evidence.read(question, hits, ranking.cosines.tolist(), share)
                 sure = evidence.confidence(features, meaning=question.vector is not None)
-            kept = self._again(corpus, hits, sink, request.sources)
+            kept = hits if rights_at is not None else self._again(corpus, hits, sink, request.sources)
             if len(kept) < len(hits):
                 found = tuple(e for e in found if e.hit in kept)
                 sure = sure if found else 0.0
-            commit = view.commit if as_of is None else as_of
             result = Hits(kept, found, ranking.exact, commit, sure, tuple(notes))
         run.note(
             "search",
@@ -117,6 +121,23 @@ class Retriever:
             withheld=dict(mask.allowed.withheld),
         )
         return result
+
+    def permitted_versions(self, actor: Actor, purpose: str, *, as_of: int) -> list[int]:
+        """Versions that were visible at a commit and that both the labels of then and those of now allow."""
+        view, sink = self._ledger.catalog.view(), actor.sink(purpose)
+        decided = self._documents(view, sink, None)
+        if as_of != view.commit:
+            current, view = decided, self._ledger.catalog.view(as_of)
+            decided = self._documents(view, sink, None).under(current)
+        found: list[int] = np.flatnonzero(allow.allowed(view, decided).versions).tolist()
+        return found
+
+    def forget_permissions(self) -> None:
+        """Drop every decision that was kept for speed; the next search decides anew."""
+        with self._lock:
+            self._decisions = allow.Decisions()
+            self._masks.clear()
+            self._synchronised.clear()
 
     def close(self) -> None:
         with self._lock:
@@ -157,28 +178,36 @@ class Retriever:
         )
 
     # -- permission ---------------------------------------------------------------------------------
-    def _documents(self, view: View, sink: Sink, sources: Sequence[str] | None) -> allow.Documents:
-        at = self._ledger.now()
+    def _documents(
+        self, view: View, sink: Sink, sources: Sequence[str] | None, at: int | None = None
+    ) -> allow.Documents:
+        at = self._ledger.now() if at is None else at
         with self._lock:
             self._decisions.extend(view.labels)
             codes, expires = self._decisions.codes(sink), self._decisions.expires()
             return allow.documents(view, codes, expires, at=at, sources=sources, stale=self._stale(at))
 
     def _mask(
-        self, corpus: Corpus, view: View, sink: Sink, sources: Sequence[str] | None, commit: int
+        self, corpus: Corpus, view: View, sink: Sink, sources: Sequence[str] | None, commit: int,
+        rights_at: int | None = None,
     ) -> Mask:
         """The rows permitted at ``commit``: by the labels of then and, if it is past, by those of now too."""
-        at = self._ledger.now()
+        at = self._ledger.now() if rights_at is None else rights_at
         with self._lock:
-            key = (view.sequence, commit, sink, sources, self._stale(at), len(corpus), corpus.generation)
+            stale = self._stale(at)
+            key = (view.sequence, commit, rights_at, sink, sources, stale, len(corpus), corpus.generation)
             kept = self._masks.get(key)
             if kept is not None and at < kept.allowed.until:
                 self._masks.move_to_end(key)
                 return kept
-        decided = self._documents(view, sink, sources)
-        if commit != view.commit:
-            current, view = decided, self._ledger.catalog.view(commit)
-            decided = self._documents(view, sink, sources).under(current)
+        if rights_at is not None:
+            view = self._ledger.catalog.view(commit)
+            decided = self._documents(view, sink, sources, rights_at)
+        else:
+            decided = self._documents(view, sink, sources)
+            if commit != view.commit:
+                current, view = decided, self._ledger.catalog.view(commit)
+                decided = self._documents(view, sink, sources).under(current)
         permitted = allow.allowed(view, decided)
         rows = permitted.rows(corpus.version)
         mask = Mask(
