@@ -105,19 +105,13 @@ class Gate:
                 return Checked(REFUSAL, (), (), "refused", refused="no_evidence", usage=Usage(), label=label)
             return checked
 
-    def release_hits(
-        self, hits: Hits, actor: Actor, run: Run, *, purpose: str, as_of: int | None = None
-    ) -> Hits:
-        """Look once more and drop what may no longer be seen. Notes ``release``.
-
-        ``as_of``: the hits are of that past commit; a document that was removed since is judged by the last
-        label it had.
-        """
+    def release_hits(self, hits: Hits, actor: Actor, run: Run, *, purpose: str) -> Hits:
+        """Look once more and drop what may no longer be seen, hits of a past commit too. Notes ``release``."""
         with run.time("release"):
             now, decision = self._look(actor, "search", purpose)
             pointer = self._ledger.catalog.pointer()
             offered = {h.chunk: h for h in (*hits.hits, *(e.hit for e in hits.evidence))}
-            kept = self._permitted(offered.values(), now, purpose, as_of) if decision else set()
+            kept = self._permitted(offered.values(), now, purpose) if decision else set()
             run.note(
                 "release", decision=decision, guards=not_run(), commit=pointer.commit, sequence=pointer.sequence,
                 withdrawn=len(offered) - len(kept),
@@ -136,32 +130,18 @@ class Gate:
         now = self._policy.renew(actor)
         return now, self._policy.decide(now, action, purpose=purpose)
 
-    def _permitted(self, hits: Iterable[Hit], actor: Actor, purpose: str, as_of: int | None = None) -> set[str]:
+    def _permitted(self, hits: Iterable[Hit], actor: Actor, purpose: str) -> set[str]:
         """Chunks whose document is there now, with a label of now that flows to the asker."""
         at, sink = self._ledger.now(), actor.sink(purpose)
         seen: dict[str, bool] = {}
         kept = set()
         for hit in hits:
             if hit.document not in seen:
-                label = self._label(hit.document, as_of)
-                seen[hit.document] = label is not None and bool(label.flows_to(sink, at))
+                state = self._ledger.catalog.document(hit.document)
+                seen[hit.document] = state is not None and bool(state.label.flows_to(sink, at))
             if seen[hit.document]:
                 kept.add(hit.chunk)
         return kept
-
-    def _label(self, document: str, as_of: int | None) -> Label | None:
-        """The label now. Of a removed document only for a look back: the last one that it had."""
-        catalog = self._ledger.catalog
-        state = catalog.document(document)
-        if state is not None or as_of is None:
-            return state.label if state else None
-        last = catalog.document(document, as_of)
-        while last is not None and last.version.to_commit is not None:
-            if (later := catalog.document(document, last.version.to_commit)) is None:
-                last = catalog.document(document, last.version.to_commit - 1)
-                break
-            last = later
-        return last.label if last else None
 
     def _signals(self, text: str, where: str) -> list[dict[str, Any]]:
         """What each guard says. One that fails is written ``failed``, and then nothing passes."""
