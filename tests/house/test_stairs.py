@@ -26,7 +26,7 @@ HOMES = {
     "selectolax": {"ingest/parsers/html.py"},
     "docx": {"ingest/parsers/docx.py"},
     "markdown_it": {"ingest/parsers/markdown.py"},
-    "snowballstemmer": {"index/terms.py"},
+    "Stemmer": {"index/terms.py"},
 }
 
 

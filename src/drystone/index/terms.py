@@ -12,6 +12,7 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
 from typing import Any, NamedTuple
@@ -82,12 +83,8 @@ class _Words(dict[str, tuple[int, ...]]):
     """Word to its hashed terms, worked out when first met."""
 
     def __init__(self, key: bytes) -> None:
-        import Stemmer  # Snowball in C: 0.4 microseconds a word against 24 in Python, the same stems
-
         super().__init__()
         self._key = key
-        self._stemmer: Any = Stemmer.Stemmer("english", 0)  # no cache: this is one
-        self._lock = threading.Lock()
 
     def of(self, text: str) -> Iterable[tuple[int, ...]]:
         if len(self) > REMEMBERED:
@@ -97,9 +94,7 @@ class _Words(dict[str, tuple[int, ...]]):
         return map(self.__getitem__, _TOKEN.findall(fold(text)))
 
     def __missing__(self, word: str) -> tuple[int, ...]:
-        with self._lock:  # the stemmer keeps state
-            found = tuple(self._hash(term) for term in self._split(word))
-            self[word] = found
+        found = self[word] = tuple(self._hash(term) for term in self._split(word))
         return found
 
     def _split(self, word: str) -> Iterable[str]:
@@ -110,12 +105,30 @@ class _Words(dict[str, tuple[int, ...]]):
             if part in STOP:
                 continue
             if part.isascii():
-                yield self._stemmer.stemWord(part) if part.isalpha() and len(part) > 2 else part
+                yield stem(part)
             else:
                 yield from _pairs(part)
 
     def _hash(self, term: str) -> int:
         return int.from_bytes(blake2b(term.encode(), digest_size=8, key=self._key).digest(), "little")
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> Any:
+    import Stemmer  # Snowball in C: 0.4 microseconds a word against 24 in Python, the same stems
+
+    return Stemmer.Stemmer("english", 0)  # without a cache of its own: then it keeps no state between words
+
+
+_STEMMING = threading.Lock()
+
+
+def stem(word: str) -> str:
+    """The English stem of a folded word (Snowball, "Porter2"); words in other letters stay as they are."""
+    if not (word.isascii() and word.isalpha() and len(word) > 2):
+        return word
+    with _STEMMING:  # one buffer inside
+        return str(_stemmer().stemWord(word))
 
 
 def fold(text: str) -> str:
