@@ -341,6 +341,6 @@ def test_any_history(tmp_path: Path) -> None:
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=8, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -184,7 +185,7 @@ class Views:
 
 def _columns(rows: Iterable[Sequence[int]], width: int) -> NDArray[np.int64]:
     """Rows of integers as an array of shape (width, rows)."""
-    flat = np.fromiter((value for row in rows for value in row), np.int64)
+    flat = np.fromiter(chain.from_iterable(rows), np.int64)
     return flat.reshape(-1, width).T
 
 
