@@ -31,6 +31,13 @@ MAY: dict[str, set[str]] = {  # worked out by hand from tests/conftest.py, purpo
 }
 
 
+SUBJECT = dict(zip(FOLDERS, "garden salary harbour laboratory museum bridge kitchen".split(), strict=True))
+
+
+def question(folder: str) -> str:
+    return f"What is the secret budget of the {SUBJECT[folder]} plan?"
+
+
 def canary(folder: str) -> str:
     return f"zq{folder}canary"
 
@@ -38,7 +45,8 @@ def canary(folder: str) -> str:
 def files() -> dict[str, str]:
     return {
         f"{folder}/plan-{canary(folder)}.md": (
-            f"# The plan {canary(folder)}\n\nThe secret budget of {canary(folder)} is {1000 + n} euros this year.\n\n"
+            f"# The {SUBJECT[folder]} plan {canary(folder)}\n\n"
+            f"The secret budget of the {SUBJECT[folder]} plan {canary(folder)} is {1000 + n} euros this year.\n\n"
             f"Somebody called {canary(folder)} signed it on Monday, and nobody else knows.\n"
         )
         for n, folder in enumerate(FOLDERS)
@@ -65,7 +73,7 @@ def cli(*arguments: str) -> str:
 
 
 def passport_of_answer(kb: Any, actor: str, folder: str) -> Any:
-    answer = kb.ask("What is the secret budget of the plan?", actor=actor)
+    answer = kb.ask(question(folder), actor=actor)
     passport = kb.passport(answer.passport, actor=actor)
     entry = base64.b64decode(passport.bundle["log"]["entry"]).decode()
     return [passport.bundle, passport.statement, entry]
@@ -75,10 +83,10 @@ PATHS = (
     Path("search", lambda kb, actor, folder: [h.to_dict() for h in kb.search("secret budget of the plan", actor=actor)]),
     Path("search by canary", lambda kb, a, f: kb.search(canary(f), actor=a)),
     Path("hits", lambda kb, a, f: kb.hits("plan signed on Monday", actor=a, limit=100)),
-    Path("ask", lambda kb, a, f: kb.ask("What is the secret budget of the plan?", actor=a).to_dict()),
+    Path("ask", lambda kb, a, f: kb.ask(question(f), actor=a).to_dict()),
     Path("ask by canary", lambda kb, a, f: kb.ask(f"Who is {canary(f)}?", actor=a).to_dict()),
     Path("passport", passport_of_answer),
-    Path("stream", lambda kb, a, f: list(kb.stream("What is the secret budget?", actor=a))),
+    Path("stream", lambda kb, a, f: list(kb.stream(question(f), actor=a))),
     Path("snapshot chunks", lambda kb, a, f: kb.snapshot("shop@1", actor=a).arrow("chunks").to_pylist()),
     Path("snapshot documents", lambda kb, a, f: kb.snapshot("shop@1", actor=a).arrow("documents").to_pylist()),
     Path("search as of", lambda kb, a, f: kb.search("secret budget", actor=a, as_of=1)),
@@ -87,10 +95,10 @@ PATHS = (
     Path("reach", lambda kb, a, f: kb.reach(document(f), actor=a) if a != "olga" else None, by_label=False,
          names=True),
     Path("relabel", lambda kb, a, f: kb.relabel(document(f), {"trust": "untrusted"}, actor=a) if a != "olga" else None,
-         by_label=False),
+         by_label=False, names=True),
     Path("status", lambda kb, a, f: kb.status(actor=a) if a != "olga" else None, by_label=False),
     Path("cli search", lambda kb, a, f: cli("search", "secret budget", "--as", a, "--json", "--project", str(kb.folder))),
-    Path("cli ask", lambda kb, a, f: cli("ask", "What is the secret budget?", "--as", a, "--json",
+    Path("cli ask", lambda kb, a, f: cli("ask", question(f), "--as", a, "--json",
                                          "--project", str(kb.folder))),
 )  # fmt: skip
 
