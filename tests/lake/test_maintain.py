@@ -58,6 +58,17 @@ def test_commits_compact_by_themselves(opened: Callable[..., Lake], run: Any) ->
     assert pointer.commit == 7 and [c["document"] for c in content(lake)] == [f"docs:d{i}" for i in range(7)]
 
 
+def test_a_key_applied_before_clean_up_is_still_one_commit(opened: Callable[..., Lake], run: Any) -> None:
+    lake = opened(lake__compact_fragments=2, lake__keep_versions=0)
+    early = rows(lake, "k0", {"d0": ["word0"]})
+    first = lake.commit(early, run)
+    for i in range(1, 4):
+        lake.commit(rows(lake, f"k{i}", {f"d{i}": [f"word{i}"]}), run)
+    lake.maintain()
+    assert first.tables["chunks"] not in lake.tables.versions("chunks")
+    assert lake.commit(early, run) == first and len(content(lake)) == 4
+
+
 def test_what_a_crash_left_is_swept(opened: Callable[..., Lake], run: Any, monkeypatch: Any) -> None:
     lake = opened(lake__keep_versions=0)
     lake.commit(rows(lake, "k1", {"a": ["one"]}), run)

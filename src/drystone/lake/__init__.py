@@ -66,9 +66,11 @@ class Lake:
 
         with self.writing():
             pointer = commit.carry_out(self, rows, run)
-        if max((self.tables.fragments(t, v) for t, v in pointer.tables.items()), default=0) >= self._fragments:
+            now = self.ledger.catalog.pointer().tables  # that of a key applied long ago may be cleaned up
+            pieces = max((self.tables.fragments(table, at) for table, at in now.items()), default=0)
+        if pieces >= self._fragments:
             try:
-                return self.maintain().pointer
+                self.maintain()
             except (StateUnavailable, Busy) as error:  # the commit stands; the next one tries again
                 run.note("maintain", failed=error.code)
         return pointer
