@@ -28,7 +28,7 @@ AUXILIARY = re.compile(r"\b(is|are|was|were|can|may|must|will|has|have|should|do
 
 def lines(path: Path) -> list[dict[str, Any]]:
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return [json.loads(line) for line in data.decode("utf-8").splitlines()]
+    return [json.loads(line) for line in data.split(b"\n") if line]
 
 
 def clean(text: str) -> str:
@@ -57,6 +57,16 @@ def another_number(case: Case, rng: random.Random) -> str | None:
     at = rng.choice([i for i, c in enumerate(digits) if c.isdigit()])
     other = rng.choice([d for d in "123456789" if d != digits[at]])
     return case[0][: one.start()] + digits[:at] + other + digits[at + 1 :] + case[0][one.end() :]
+
+
+def exchanged(case: Case) -> str | None:
+    """Two numbers of the sentence in each other's place: each is in the evidence, but elsewhere."""
+    found = [m for m in re.finditer(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?!\w)", case[0])]
+    pair = next(((a, b) for a, b in zip(found, found[1:], strict=False) if a[0] != b[0]), None)
+    if pair is None:
+        return None
+    a, b = pair
+    return case[0][: a.start()] + b[0] + case[0][a.end() : b.start()] + a[0] + case[0][b.end() :]
 
 
 def another_name(case: Case, pool: list[str], rng: random.Random) -> str | None:
@@ -89,6 +99,7 @@ def false_ones(cases: list[Case], rng: random.Random) -> Iterator[tuple[str, Cas
     for n, case in enumerate(cases):
         changes = {
             "number": another_number(case, rng),
+            "numbers exchanged": exchanged(case),
             "name": another_name(case, pool, rng),
             "negation": negated(case),
             "direction": turned(case),

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from drystone.answer.support import NEGATIONS, words
 from drystone.records import Evidence, Hits, Label, Prompt, Request, join_all
 
 if TYPE_CHECKING:
@@ -111,7 +112,10 @@ def _label(request: Request, evidence: Sequence[Evidence]) -> Label:
 
 
 def _alike(a: str, b: str) -> bool:
-    x, y = set(re.findall(r"\w+", a.lower())), set(re.findall(r"\w+", b.lower()))
+    """Do they say the same? Not where a number or a negation is all that differs: that is a contradiction."""
+    x, y = set(words(a)), set(words(b))
+    if any(any(c.isdigit() for c in word) or word in NEGATIONS for word in x ^ y):
+        return False
     return x == y or len(x & y) >= SAME * max(len(x), len(y))
 
 

@@ -33,8 +33,10 @@ _STOP_WORDS = """
     document documents states stated says said line lines
 """
 _STOP = frozenset(_STOP_WORDS.split())
-_NEGATIONS = "not no never none neither nor cannot without unable nobody nothing hardly nowhere"
-_CUES = frozenset(_NEGATIONS.split())
+_NEGATION_WORDS = "not no never none neither nor cannot without unable nobody nothing hardly nowhere"
+NEGATIONS = frozenset(_NEGATION_WORDS.split())
+_PLACES = "after before at by during for from in into of on since than through until with within"
+_PREPOSITIONS = frozenset(_PLACES.split())
 _CUE = re.compile(r"\w*n['’]t")
 OPPOSITES = tuple(
     (frozenset(a.split()), frozenset(b.split()))
@@ -110,6 +112,7 @@ def supports(
     ``context``: titles and headings of the evidence, which may lend names and words but no numbers.
     ``similarity``: cosine of two texts' meanings, asked for only where the words leave it open.
     """
+    sentence, evidence = _dated(sentence), [_dated(text) for text in evidence]
     quoted = "\n".join(evidence)
     around = "\n".join([quoted, *context])
     if any(link not in quoted for link in _LINK.findall(sentence)):
@@ -121,7 +124,7 @@ def supports(
     if _turned(sentence, evidence):
         return Finding("negation")
     wanted, there = content(sentence), content(around)
-    share = len(wanted & there) / len(wanted) if wanted else 0.0
+    share = len(wanted & there) / len(wanted) if wanted else float(bool(numbers(sentence)))
     if share >= CONTAINED:
         return Finding("", share)
     if share < AT_LEAST or similarity is None:
@@ -132,8 +135,13 @@ def supports(
 
 # -- words -----------------------------------------------------------------------------------------
 def content(text: str) -> frozenset[str]:
-    """Stems of the words that carry meaning; pairs of characters in scripts without spaces."""
-    return frozenset(stem(w) for w in words(text) if w not in _STOP)
+    """Stems of the words that carry meaning; pairs of characters in scripts without spaces. Quantities have a
+    check of their own and do not count."""
+    return frozenset(stem(w) for w in words(text) if w not in _STOP and not _quantity(w))
+
+
+def _quantity(word: str) -> bool:
+    return word.isdecimal() or word in _WORDS or word in _SCALE or word in _UNITS
 
 
 def words(text: str) -> list[str]:
@@ -173,8 +181,7 @@ class Number:
 
 
 def numbers(text: str) -> list[Number]:
-    text = unicodedata.normalize("NFKC", text)
-    text = _ISO.sub(lambda d: f"{int(d[3])} {_month(d[2])} {d[1]}", text)
+    text = _dated(unicodedata.normalize("NFKC", text))
     found = []
     for match in _NUMBER.finditer(text):
         word = (match["word"] or "").lower()
@@ -209,6 +216,11 @@ def _readings(digits: str) -> set[float]:
     return read
 
 
+def _dated(text: str) -> str:
+    """``2024-03-05`` as ``5 March 2024``, so that both ways of writing a date are the same."""
+    return _ISO.sub(lambda d: f"{int(d[3])} {_month(d[2])} {d[1]}", text)
+
+
 def _month(number: str) -> str:
     return _MONTHS.split()[int(number) - 1] if 1 <= int(number) <= 12 else number
 
@@ -238,7 +250,7 @@ def names(sentence: str) -> Iterable[str]:
     """Words written as names: capitals inside the sentence, or at its start where a name goes on."""
     found = [(m.start(), m[0].replace("’", "'").removesuffix("'s")) for m in _WORD.finditer(sentence)]
     for n, (_, word) in enumerate(found):
-        if len(word) < 2 or not word[0].isupper() or word.lower() in _STOP | _CUES or word.lower() in _WORDS:
+        if len(word) < 2 or not word[0].isupper() or word.lower() in _STOP | NEGATIONS or word.lower() in _WORDS:
             continue
         inside = any(c.isupper() for c in word[1:])
         goes_on = n + 1 < len(found) and found[n + 1][1][0].isupper()
@@ -271,15 +283,18 @@ def _turned(sentence: str, evidence: Sequence[str]) -> bool:
 
 
 def _polarity(texts: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Stems that are said, and stems that stand under a negation (the next three content words of its clause)."""
+    """Stems that are said, and stems that stand under a negation: up to three content words of its clause, as far
+    as the preposition that follows the first ("not possible after 45 days" denies "possible")."""
     said: set[str] = set()
     denied: set[str] = set()
     for clause in re.split(r"[.;:,()!?\n]|\b(?:but|although|however|whereas|while)\b", "\n".join(texts).lower()):
         scope = 0
         for word in _WORD.findall(clause):
-            if word in _CUES or _CUE.fullmatch(word):
+            if word in NEGATIONS or _CUE.fullmatch(word):
                 scope = 3
-            elif word not in _STOP:
+            elif word in _PREPOSITIONS and scope < 3:
+                scope = 0
+            elif word not in _STOP and not _quantity(word):
                 (denied if scope else said).add(stem(word.removesuffix("'s")))
                 scope = max(0, scope - 1)
     return said, denied
