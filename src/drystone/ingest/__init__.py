@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from drystone.ports import Progress, Source
     from drystone.settings import Settings, SourceConfig
 
-KEEPERS = 8  # threads that keep bytes: they wait for the disk
+KEEPERS = 16  # threads that keep bytes: they wait for the disk
 
 
 class Ingest:
