@@ -19,7 +19,7 @@ def test_without_a_note_there_is_no_answer(
     step: str, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kb = make(FILES)
-    assert not kb.ask("How many days of paid holiday are there?", actor="bo").refused
+    assert not kb.ask("Everyone has how many days of paid holiday a year?", actor="bo").refused
     write = Run.note
 
     def forgetful(self: Run, name: str, **facts: Any) -> None:
@@ -28,7 +28,7 @@ def test_without_a_note_there_is_no_answer(
 
     monkeypatch.setattr(Run, "note", forgetful)
     with pytest.raises(PassportIncomplete) as caught:
-        kb.ask("How many days of paid holiday are there?", actor="bo")
+        kb.ask("Everyone has how many days of paid holiday a year?", actor="bo")
     assert "27" not in str(caught.value)
     monkeypatch.undo()
     events = [e for e in kb.house.ledger.export() if e["kind"] == "question_failed" or "withheld" in str(e)]
@@ -50,4 +50,4 @@ def test_a_note_of_other_evidence_is_no_note(make: Callable[..., Any], monkeypat
 
     monkeypatch.setattr(Run, "note", swapped)
     with pytest.raises(PassportIncomplete):
-        kb.ask("How many days of paid holiday are there?", actor="bo")
+        kb.ask("Everyone has how many days of paid holiday a year?", actor="bo")

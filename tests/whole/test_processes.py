@@ -65,7 +65,7 @@ def other() -> Iterator[Callable[[Path], Other]]:
         process.close()
 
 
-QUESTION = "How many days of paid holiday are there?"
+QUESTION = "Everyone has how many days of paid holiday a year?"
 
 
 @pytest.mark.whole
@@ -79,7 +79,7 @@ def test_another_process_learns_at_its_next_question(make: Callable[..., Any], o
     kb.ingest(actor="olga")
     assert "30 days" in far("ask", question=QUESTION, actor="bo")["text"]
 
-    kb.relabel("docs:handbook/leave.md", {"readers": ["group:hr"]}, actor="olga")
+    kb.relabel("docs:handbook/leave.md", {"readers": ["group:hr"]}, reason="hr keeps it", actor="olga")
     assert far("ask", question=QUESTION, actor="bo")["refused"]
     assert not far("ask", question=QUESTION, actor="ann")["refused"]
 

@@ -224,7 +224,7 @@ def test_touch_is_no_work_and_an_edit_embeds_one_chunk(make: Callable[..., Any])
 @pytest.mark.whole
 def test_a_relabel_survives_ingestion_and_embeds_nothing(make: Callable[..., Any]) -> None:
     kb = make({"handbook/a.md": "# A\n\nThe gate code is seven.\n", "handbook/b.md": "# B\n\nNothing here.\n"})
-    kb.relabel("docs:handbook/a.md", {"readers": ["group:hr"], "classification": "confidential"}, actor="olga")
+    kb.relabel("docs:handbook/a.md", {"readers": [["group:hr"], ["group:staff"]], "classification": "confidential"}, actor="olga")
     os.utime(kb.folder / "documents/handbook/a.md")
     assert kb.ingest(actor="olga").embedded == 0
     assert not kb.search("gate code", actor="bo") or all(

@@ -119,6 +119,8 @@ def supports(
         return Finding("link")
     if not _numbers_held(sentence, quoted):
         return Finding("number")
+    if _exchanged(sentence, quoted):
+        return Finding("number")
     if not _names_held(sentence, around):
         return Finding("name")
     if _turned(sentence, evidence):
@@ -137,7 +139,7 @@ def supports(
 def content(text: str) -> frozenset[str]:
     """Stems of the words that carry meaning; pairs of characters in scripts without spaces. Quantities have a
     check of their own and do not count."""
-    return frozenset(stem(w) for w in words(text) if w not in _STOP and not _quantity(w))
+    return frozenset(_stems(text))
 
 
 def _quantity(word: str) -> bool:
@@ -178,6 +180,8 @@ class Number:
     values: frozenset[float]
     unit: str
     sure: bool
+    start: int = 0
+    end: int = 0
 
 
 def numbers(text: str) -> list[Number]:
@@ -196,7 +200,7 @@ def numbers(text: str) -> list[Number]:
                 unit, sure = "%", True
             elif after and token in _UNITS:
                 unit, sure = _UNITS[token], True
-        found.append(Number(frozenset(round(v, 9) for v in values), unit, sure))
+        found.append(Number(frozenset(round(v, 9) for v in values), unit, sure, match.start(), at))
     return found
 
 
@@ -232,6 +236,45 @@ def _numbers_held(sentence: str, evidence: str) -> bool:
         for n in numbers(sentence)
         if n.sure
     )
+
+
+def _exchanged(sentence: str, evidence: str) -> bool:
+    """Do two numbers stand where the evidence has each other? The words beside a number say what it counts."""
+    here, there = _beside(sentence), _beside(evidence)
+    for n, (one, near_one) in enumerate(here):
+        for other, near_other in here[n + 1 :]:
+            if one == other:
+                continue
+            ones = [near for value, near in there if value & one]
+            others = [near for value, near in there if value & other]
+            if not ones or not others:
+                continue
+            own = _shared(near_one, ones) + _shared(near_other, others)
+            if _shared(near_one, others) + _shared(near_other, ones) > own:
+                return True
+    return False
+
+
+def _beside(text: str) -> list[tuple[frozenset[float], set[str]]]:
+    """Each number written in digits, with the stems of the three content words on either side of it, as far as the
+    next number."""
+    text = unicodedata.normalize("NFKC", text)
+    found = [n for n in numbers(text) if n.sure]
+    out = []
+    for i, number in enumerate(found):
+        before = text[found[i - 1].end if i else 0 : number.start]
+        after = text[number.end : found[i + 1].start if i + 1 < len(found) else len(text)]
+        near = [*_stems(before)[-3:], *_stems(after)[:3]]
+        out.append((number.values, set(near)))
+    return out
+
+
+def _stems(text: str) -> list[str]:
+    return [stem(w) for w in words(text) if w not in _STOP and not _quantity(w)]
+
+
+def _shared(near: set[str], places: list[set[str]]) -> int:
+    return max(len(near & place) for place in places)
 
 
 # -- names -----------------------------------------------------------------------------------------

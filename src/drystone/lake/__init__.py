@@ -18,6 +18,7 @@ from drystone.lake.leases import Lease, locked
 from drystone.lake.reader import Reader
 from drystone.lake.rows import ChunkRows, ChunkText, DocumentText, MaintenanceReport, Rows, Segment
 from drystone.lake.tables import Tables
+from drystone.ledger.store import private_folder
 from drystone.records import Asset
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Lake:
         self.folder, self.leases = Path(state) / "lake", Path(state) / "leases"
         for folder in (self.folder, self.leases, Path(state) / "blobs"):
             try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_folder(folder)
             except OSError as error:
                 raise StateUnavailable(
                     "The state folder cannot be used.",

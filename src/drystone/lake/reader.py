@@ -92,12 +92,10 @@ class Reader:
     def document(self, version: int) -> DocumentText:
         """One version, whole."""
         at = self.pointer.tables.get("documents")
-        rows = [] if at is None else self._lake.tables.read(
-            "documents", at, ("version", "text", "title", "blocks"), filter=f"version = {int(version)}"
-        ).to_pylist()  # fmt: skip
-        if not rows:
+        where = [] if at is None else np.flatnonzero(self._lake.columns.versions("documents", at) == version).tolist()
+        if at is None or not where:
             raise NotFound("There is no such version.")
-        row = rows[0]
+        (row,) = self._lake.tables.take("documents", at, where[:1], schema("documents").names).to_pylist()
         return DocumentText(row["version"], row["text"], row["title"], tuple(Block(**block) for block in row["blocks"]))
 
     def arrow(self, table: str, versions: Sequence[int]) -> pa.Table:
@@ -106,9 +104,9 @@ class Reader:
         at = self.pointer.tables.get(table)
         if at is None or not len(versions):
             return wanted.empty_table()
-        column = _numpy(self._lake.tables.read(table, at, ("version",))["version"])
+        column = self._lake.columns.versions(table, at)
         offsets = np.flatnonzero(np.isin(column, np.asarray(versions, np.int32)))
-        if len(offsets) * 2 > len(column):
+        if len(offsets) * 2 > len(column):  # reading all of it in order is quicker
             return self._lake.tables.read(table, at, wanted.names).take(offsets)
         return self._lake.tables.take(table, at, offsets.tolist(), wanted.names)
 

@@ -209,8 +209,8 @@ class Question(Run):
             mode="refused" if silent else checked.mode,
             notes=() if silent else checked.notes,
             label=checked.label,
-            usage=checked.usage,
-            timings=dict(self.timings),
+            usage=Usage() if silent else checked.usage,
+            timings={"total_ms": self.timings["total_ms"]} if silent else dict(self.timings),
         )
 
 

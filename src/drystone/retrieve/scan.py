@@ -27,7 +27,7 @@ Rows = NDArray[np.int64]
 Stage = Literal["bound", "codes"]
 
 LEAF = 131_072  # rows of a leaf; a multiple of 8, so that a packed mask can be sliced
-SMALL = 12_000  # permitted rows up to which they are gathered and compared directly
+SMALL = 2048  # permitted rows up to which they are gathered and compared directly, as are up to 1 % of all
 LEADING = 63  # principal coordinates of the bounding codes
 _ROUNDING = np.float32(4e-6)  # of float32 inner products of unit vectors, in either order of summation
 
@@ -70,7 +70,7 @@ class _Leaf:
         """Codes for the rows that have none; trained anew when the leaf has doubled."""
         import faiss
 
-        if self.count < SMALL // 2:
+        if self.count < SMALL:
             return
         x = self.x[: self.count]
         if self.count >= 2 * self.trained:
@@ -123,6 +123,14 @@ def _add(index: Any, block: Floats) -> float:
     return float(np.sqrt(np.einsum("ij,ij->i", off, off).max()))
 
 
+def _products(x: Floats, rows: Rows, query: Floats) -> Floats:
+    """Gathered in blocks that stay in the cache. Not by BLAS, whose threads fight with ours over busy cores."""
+    out = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), 1024):
+        np.einsum("ij,j->i", x[rows[start : start + 1024]], query, out=out[start : start + 1024])
+    return out
+
+
 class Vectors:
     """All vectors of one generation, in the order they were appended. Thread-safe for one appender."""
 
@@ -165,21 +173,25 @@ class Vectors:
         """True inner products of the given rows."""
         out = np.empty(len(rows), np.float32)
         home = rows // LEAF
-        for number in np.unique(home):
+
+        def one(number: int) -> None:
             mine = home == number
-            out[mine] = self._leaves[number].x[rows[mine] - number * LEAF] @ query
+            out[mine] = _products(self._leaves[number].x, rows[mine] - number * LEAF, query)
+
+        self._each(one, np.unique(home).tolist())
         return out
 
     def every(self, query: Floats) -> Floats:
         """True inner products of all rows: what nothing else could certify."""
-        return np.concatenate(self._each(lambda leaf: leaf.x[: leaf.count] @ query, list(self._leaves)))
+        parts = self._each(lambda leaf: np.einsum("ij,j->i", leaf.x[: leaf.count], query), list(self._leaves))
+        return np.concatenate(parts)
 
     def best(
         self, query: Floats, mask: NDArray[np.bool_], packed: NDArray[np.uint8], count: int,
         depth: int, stage: Stage = "bound",
     ) -> Best:  # fmt: skip
         """At least the ``depth`` best by ``stage`` among the ``count`` rows of ``mask`` (``packed``: its bits)."""
-        if count <= max(SMALL, depth):
+        if count <= max(SMALL, depth, len(self) // 100):
             rows = np.flatnonzero(mask)
             scores = self.scores(query, rows)
             order = np.lexsort((rows, -scores))

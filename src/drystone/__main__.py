@@ -1,3 +1,5 @@
+"""``python -m drystone`` is the command ``drystone``."""
+
 import sys
 
 from drystone.cli import main
