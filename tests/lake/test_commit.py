@@ -206,6 +206,24 @@ def test_a_disk_that_refuses_leaves_the_pointer(lake: Lake, run: Any, monkeypatc
     assert lake.commit(brought, run).commit == 2 and texts(lake) == {"a": ["one"], "b": ["two"]}
 
 
+def test_a_write_that_the_system_cuts_short_leaves_the_pointer(lake: Lake, run: Any) -> None:
+    """The engine itself meets the error here, as with a full disk."""
+    import resource
+
+    lake.commit(rows(lake, "k1", {"a": ["one"]}), run)
+    brought = rows(lake, "k2", {"b": [f"word{i}" for i in range(500)]})
+    before, limit = lake.ledger.catalog.pointer(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))
+    try:
+        with pytest.raises(StateUnavailable):
+            lake.commit(brought, run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert lake.ledger.catalog.pointer() == before and texts(lake) == {"a": ["one"]}
+    lake.commit(brought, run)
+    assert len(texts(lake)["b"]) == 500 and lake.maintain().orphans == 0
+
+
 def test_every_table_names_its_key_and_is_private(lake: Lake, run: Any) -> None:
     pointer = lake.commit(rows(lake, "k1", {"a": ["one"]}), run)
     for table, version in pointer.tables.items():
