@@ -72,6 +72,12 @@ def test_meaning_is_asked_only_where_the_words_leave_it_open() -> None:
     assert not supports([quote], "Staff members enjoy sunshine annually.", similarity=close), "words still count"
 
 
+def test_two_numbers_in_each_others_place_are_noticed() -> None:
+    quote = "The basic plan costs 5 euros and the large plan costs 7 euros."
+    assert supports([quote], "The basic plan costs 7 euros and the large plan costs 5 euros.").failed == "number"
+    assert supports([quote], "The large plan costs 7 euros and the basic plan costs 5 euros.")
+
+
 @pytest.mark.parametrize(
     ("text", "values", "unit"),
     [
