@@ -40,6 +40,8 @@ def ingest(source: SourceConfig, *, house: House, actor: Actor, allow_mass_remov
     """Bring a source in. Everything below can be traced back to these bytes."""
     decision = house.policy.require(actor, "ingest", owner=source.owner)
     with house.ledger.run("ingest", actor=actor, source=source.name, decision=decision) as run:
+        if house.index.stale:  # another embedding model: its generation is built beside the old, switched in one commit
+            house.index.build_generation(run)
         plan = house.ingest.plan(source, run, allow_mass_removal=allow_mass_removal)  # labels at the door
         report = plan.report
         for batch in house.ingest.batches(plan):

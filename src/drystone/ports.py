@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drystone.records import Classification, Failure, Item, Parsed, Usage
+from drystone.records import Classification, Failure, Item, Label, Parsed, Usage
 
 
 @runtime_checkable
@@ -32,6 +32,20 @@ class Source(Protocol):
     def watched(self) -> Sequence[str]:
         """Local paths whose change is worth a new listing; empty where there are none."""
         ...
+
+
+@runtime_checkable
+class LiveSource(Source, Protocol):
+    """A source that can be asked about one item at any time, cheaply: for who may read it now."""
+
+    def look(self, id: str) -> Item | None:
+        """The item as it is now, permissions included; ``None`` if it is gone or cannot be looked at."""
+        ...
+
+
+Look = Callable[[Sequence[str]], Mapping[str, Label | None]]
+"""What sources with ``permissions = "source"`` say now: by document name its label, ``None`` for none. Documents of
+other sources are not in it."""
 
 
 @runtime_checkable

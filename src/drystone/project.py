@@ -94,15 +94,18 @@ class Project:
         lake = Lake(s.state, ledger=ledger, settings=s)
         index = Index(lake=lake, ledger=ledger, policy=policy, settings=s, embedder=self._embedder)
         models = Models(settings=s, policy=policy)
+        ingest = Ingest(settings=s, ledger=ledger, lake=lake, policy=policy, progress=self._progress)
         return flow.House(
             ledger=ledger,
             policy=policy,
             lake=lake,
             models=models,
-            ingest=Ingest(settings=s, ledger=ledger, lake=lake, policy=policy, progress=self._progress),
+            ingest=ingest,
             index=index,
-            retrieve=Retriever(ledger=ledger, lake=lake, index=index, policy=policy, settings=s),
-            guard=Gate(ledger=ledger, policy=policy, settings=s, guards=self._guards),
+            retrieve=Retriever(
+                ledger=ledger, lake=lake, index=index, policy=policy, settings=s, look=ingest.look, live=ingest.live
+            ),
+            guard=Gate(ledger=ledger, policy=policy, settings=s, guards=self._guards, look=ingest.look),
             answer=Writer(index=index, settings=s, models=models),
         )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from drystone.ledger import Ledger
     from drystone.ledger.runs import Run
     from drystone.policy import Policy
-    from drystone.ports import Guard
+    from drystone.ports import Guard, Look
     from drystone.settings import Settings
 
 Action = Literal["ask", "search"]
@@ -24,8 +24,13 @@ Action = Literal["ask", "search"]
 class Gate:
     """What may come in and go out. ``guards`` give signals; none installed is said as ``not_run``."""
 
-    def __init__(self, *, ledger: Ledger, policy: Policy, settings: Settings, guards: Sequence[Guard] = ()) -> None:
+    def __init__(
+        self, *, ledger: Ledger, policy: Policy, settings: Settings, guards: Sequence[Guard] = (),
+        look: Look | None = None,
+    ) -> None:  # fmt: skip
+        """``look`` asks live sources who may read a document now."""
         self._ledger, self._policy, self._settings, self._guards = ledger, policy, settings, tuple(guards)
+        self._look_at = look
 
     # -- in ----------------------------------------------------------------------------------------
     def admit(
@@ -132,8 +137,9 @@ class Gate:
 
     def _permitted(self, hits: Iterable[Hit], actor: Actor, purpose: str) -> set[str]:
         """Chunks whose document is there now, with a label of now that flows to the asker."""
-        at, sink = self._ledger.now(), actor.sink(purpose)
-        seen: dict[str, bool] = {}
+        at, sink, hits = self._ledger.now(), actor.sink(purpose), tuple(hits)
+        said = {} if self._look_at is None else self._look_at(sorted({hit.document for hit in hits}))
+        seen = {name: False for name, label in said.items() if label is None or not label.flows_to(sink, at)}
         kept = set()
         for hit in hits:
             if hit.document not in seen:

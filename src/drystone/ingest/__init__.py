@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from drystone.records import Batch, Document, Failure, Quarantined, Work
+from drystone.errors import Unlabelled
+from drystone.records import Batch, Document, Failure, Label, Quarantined, Work
 
 if TYPE_CHECKING:
+    from drystone.ingest.labels import Door
     from drystone.ingest.plan import Plan
     from drystone.ingest.pool import Pool
     from drystone.lake import Lake
     from drystone.ledger import Ledger
     from drystone.ledger.runs import Run
     from drystone.policy import Policy
-    from drystone.ports import Progress, Source
+    from drystone.ports import LiveSource, Progress, Source
     from drystone.settings import Settings, SourceConfig
 
 KEEPERS = 16  # threads that keep bytes: they wait for the disk
@@ -33,6 +35,7 @@ class Ingest:
         self._progress = progress
         self._lock = threading.Lock()
         self._made: Pool | None = None
+        self._live: dict[str, tuple[LiveSource, Door]] | None = None
         self._plans: dict[str, Plan] = {}
         self._held: dict[str, tuple[int, Callable[[], None]]] = {}  # source: the thread and what frees the lock
 
@@ -76,7 +79,9 @@ class Ingest:
                 plan.held.clear()
                 self._tell("ingest", done, total)
         finally:
-            self._release(plan.source)
+            if self._plans.get(plan.source) is plan:
+                del self._plans[plan.source]
+                self._release(plan.source)
 
     def keep(self, batch: Batch, run: Run) -> Batch:
         """Read the bytes and keep them. What cannot be read is left out and listed by ``parse``."""
@@ -161,6 +166,35 @@ class Ingest:
         run.note("parse", documents=len(documents), failures=len(failures), transforms={
             plan.transform(r): f"{r.name} {r.version}" for r in used.values()})  # fmt: skip
         return tuple(documents), tuple(failures)
+
+    def live(self) -> frozenset[str]:
+        """Sources with ``permissions = "source"`` that can be asked at any time, so that what they say is never old."""
+        return frozenset(self._doors())
+
+    def look(self, documents: Sequence[str]) -> dict[str, Label | None]:
+        """What live sources say now about these documents: the label, or ``None`` where there is none any more."""
+        doors, found = self._doors(), dict[str, Label | None]()
+        for name in documents:
+            source, _, id = name.partition(":")
+            if source not in doors:
+                continue
+            origin, door = doors[source]
+            item = origin.look(id)
+            try:
+                found[name] = None if item is None else door.label(item, self._ledger.now())[0]
+            except Unlabelled:
+                found[name] = None
+        return found
+
+    def _doors(self) -> dict[str, tuple[LiveSource, Door]]:
+        with self._lock:
+            if self._live is None:
+                from drystone.ingest.labels import Door
+                from drystone.ports import LiveSource
+
+                made = {s.name: (self._source(s), Door(s)) for s in self._settings.sources if s.permissions == "source"}
+                self._live = {n: (o, d) for n, (o, d) in made.items() if isinstance(o, LiveSource)}
+            return self._live
 
     def walls(self) -> dict[str, bool]:
         """Which walls stand around a parser's process: limits, network_namespace, landlock, seccomp."""

@@ -22,9 +22,10 @@ from drystone.ingest import posix
 from drystone.ingest.globs import matcher
 from drystone.ingest.media import media_type
 from drystone.records import Failure, Item
-from drystone.settings import SourceConfig, Settings
+from drystone.settings import Settings, SourceConfig
 
 SIDECAR = ".label.toml"
+Links = list[tuple[str, str]]  # path and id of each link that was met
 _ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _OPTIONS = {"path", "include", "exclude", "parsers"}
 _OWN = {"drystone.toml", "users.toml"}  # of a project whose folder is the source
@@ -64,14 +65,14 @@ class FilesSource:
         if self._permitted:
             posix.forget_names()
         seen: set[str] = set()
-        links: list[tuple[str, str]] = []
+        links: Links = []
         top = self._passers(self.root, os.stat(self.root)) if self._permitted and os.path.isdir(self.root) else ()
         yield from self._folder(self.root, "", top, seen, links)
         for path, name in links:
             yield from self._link(path, name, seen)
 
     def _folder(
-        self, folder: str, prefix: str, above: tuple[frozenset[str], ...], seen: set[str], links: list[tuple[str, str]]
+        self, folder: str, prefix: str, above: tuple[frozenset[str], ...], seen: set[str], links: Links
     ) -> Iterator[Item | Failure]:
         try:
             with os.scandir(folder) as found:
@@ -190,6 +191,23 @@ class FilesSource:
                 return tomllib.loads(file.read(1 << 20).decode())
         except (OSError, ValueError):
             return {"": "it is not readable TOML"}
+
+    def look(self, id: str) -> Item | None:
+        """One file as it is now, with the folders above it; ``None`` if it is gone or is no file inside any more."""
+        path = self._odd.get(id) or os.path.join(self.root, id)
+        try:
+            info = os.lstat(path)
+            folder = os.path.realpath(os.path.dirname(path))
+            if not stat.S_ISREG(info.st_mode) or not (folder + os.sep).startswith(self.root + os.sep):
+                return None
+            above: tuple[frozenset[str], ...] = ()
+            while self._permitted and len(folder) >= len(self.root):
+                above = (*self._passers(folder, os.stat(folder)), *above)
+                folder = os.path.dirname(folder)
+            beside = self._beside(path) if os.path.exists(path + SIDECAR) else None
+            return self._item(id, path, info, above, beside)
+        except OSError:
+            return None
 
     # -- reading -------------------------------------------------------------------------------------
     def read(self, item: Item) -> bytes:

@@ -156,5 +156,12 @@ class Ledger:
         return log.export(self, after)
 
     def close(self) -> None:
-        self.database.close()
-        self.keys.close()
+        """A checkpoint of what was written goes to ``ledger.checkpoint_path``, if there is one."""
+        from drystone.ledger import log
+
+        try:
+            if log.outside(self) is not None and (size := log.size(self.database.read())):
+                log.covering(self, size - 1)
+        finally:
+            self.database.close()
+            self.keys.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from drystone.ledger.view import View
 
 NEVER = 2**63 - 1
-PARTS = ("", "expires", "classification", "regions", "purposes", "trust", "readers", "unlabelled", "stale")
+PARTS = ("", "expires", "classification", "regions", "purposes", "trust", "readers", "unlabelled", "stale", "source")
 _CODE = {part: code for code, part in enumerate(PARTS)}
 _SINKS = 64  # actors whose decisions are kept; each costs one byte a label
 _ANYONE = frozenset({frozenset({EVERYONE})})
@@ -141,6 +141,15 @@ class Documents:
     code: NDArray[np.int8]
     in_scope: NDArray[np.bool_]
     expires: NDArray[np.int64]
+
+    def without(self, gone: Collection[int]) -> Documents:
+        """As if these documents were not permitted: their own source says no, asked just now."""
+        if not gone:
+            return self
+        code = self.code.copy()
+        numbers = np.fromiter(gone, np.int64)
+        code[numbers[numbers < len(code)]] = _CODE["source"]
+        return replace(self, code=code)
 
     def under(self, later: Documents) -> Documents:
         """What both allow: the labels of then, released under those of now. Numbers of documents are shared."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from drystone.ledger.runs import Run
     from drystone.ledger.view import View
     from drystone.policy import Policy
+    from drystone.ports import Look
     from drystone.settings import Settings
 
 MASKS = 16  # masks kept; each costs a byte and a bit a passage
 LONG = 60  # words from which a request is taken apart
 PARTS = 32  # most parts of a long request
+LOOKS = 8  # times that a search starts again because a source's own permissions have changed
 _PART_TERMS = 3  # a sentence with fewer terms is no part
 
 
@@ -55,7 +57,12 @@ class Mask:
 class Retriever:
     """Thread-safe. Holds the searched rows in memory: 4 bytes a dimension and passage, and 1.2 for the codes."""
 
-    def __init__(self, *, ledger: Ledger, lake: Lake, index: Index, policy: Policy, settings: Settings) -> None:
+    def __init__(
+        self, *, ledger: Ledger, lake: Lake, index: Index, policy: Policy, settings: Settings,
+        look: Look | None = None, live: Callable[[], Collection[str]] = frozenset,
+    ) -> None:  # fmt: skip
+        """``look`` asks the sources named by ``live`` who may read a document now; otherwise their last word counts."""
+        self._look, self._live = look, live
         self._ledger, self._lake, self._index, self._policy = ledger, lake, index, policy
         self._settings = settings
         self._lock = threading.RLock()
@@ -96,10 +103,19 @@ class Retriever:
             with self._lake.reader() as reader:
                 corpus = self._adopt(reader)
                 commit = view.commit if as_of is None else as_of
-                mask = self._mask(corpus, view, sink, request.sources, commit, rights_at)
-                corpus.require(mask.rows)
-                ranking, question, share = self._rank(request, corpus, mask, notes)
-                hits = self._hits(reader, corpus, view, ranking)
+                gone: frozenset[int] = frozenset()
+                for _ in range(LOOKS):
+                    notes.clear()
+                    mask = self._mask(corpus, view, sink, request.sources, commit, rights_at, gone)
+                    corpus.require(mask.rows)
+                    ranking, question, share = self._rank(request, corpus, mask, notes)
+                    hits = self._hits(reader, corpus, view, ranking)
+                    refused = frozenset() if rights_at is not None else self._refused_now(corpus, view, hits, sink)
+                    if not refused:
+                        break
+                    gone |= refused
+                else:  # rights fall faster than we can look: show only what stood at the last look
+                    hits = tuple(hit for hit in hits if self._number(corpus, view, hit) not in gone)
             found: tuple[Evidence, ...] = ()
             sure = 0.0
             if hits and run.kind != "search":
@@ -189,13 +205,13 @@ class Retriever:
 
     def _mask(
         self, corpus: Corpus, view: View, sink: Sink, sources: Sequence[str] | None, commit: int,
-        rights_at: int | None = None,
+        rights_at: int | None = None, gone: frozenset[int] = frozenset(),
     ) -> Mask:
         """The rows permitted at ``commit``: by the labels of then and, if it is past, by those of now too."""
         at = self._ledger.now() if rights_at is None else rights_at
         with self._lock:
             stale = self._stale(at)
-            key = (view.sequence, commit, rights_at, sink, sources, stale, len(corpus), corpus.generation)
+            key = (view.sequence, commit, rights_at, gone, sink, sources, stale, len(corpus), corpus.generation)
             kept = self._masks.get(key)
             if kept is not None and at < kept.allowed.until:
                 self._masks.move_to_end(key)
@@ -208,7 +224,7 @@ class Retriever:
             if commit != view.commit:
                 current, view = decided, self._ledger.catalog.view(commit)
                 decided = self._documents(view, sink, sources).under(current)
-        permitted = allow.allowed(view, decided)
+        permitted = allow.allowed(view, decided.without(gone))
         rows = permitted.rows(corpus.version)
         mask = Mask(
             allowed=permitted,
@@ -226,15 +242,27 @@ class Retriever:
 
     def _stale(self, at: int) -> frozenset[str]:
         """Sources whose own permissions were last synchronised too long ago to be believed."""
-        late = set()
+        late, live = set(), self._live() if self._look is not None else ()
         for source in self._settings.sources:
-            if source.permissions == "source":
+            if source.permissions == "source" and source.name not in live:
                 oldest = at - int(source.permissions_max_age_s * 1000)
                 if self._synchronised.get(source.name, -1) < oldest:
                     self._synchronised[source.name] = self._ledger.catalog.synchronised(source.name)
                 if self._synchronised[source.name] < oldest:
                     late.add(source.name)
         return frozenset(late)
+
+    def _refused_now(self, corpus: Corpus, view: View, hits: Sequence[Hit], sink: Sink) -> frozenset[int]:
+        """Documents among the hits that their own source, asked now, does not let the asker read."""
+        if self._look is None or not hits:
+            return frozenset()
+        said, at = self._look(sorted({hit.document for hit in hits})), self._ledger.now()
+        no = {name for name, label in said.items() if label is None or not label.flows_to(sink, at)}
+        return frozenset(self._number(corpus, view, hit) for hit in hits if hit.document in no)
+
+    @staticmethod
+    def _number(corpus: Corpus, view: View, hit: Hit) -> int:
+        return int(view.version_document[corpus.version[np.searchsorted(corpus.chunk, hit.row)]])
 
     def _again(
         self, corpus: Corpus, hits: tuple[Hit, ...], sink: Sink, sources: Sequence[str] | None
