@@ -191,7 +191,7 @@ def test_first_bytes_know_better_than_the_name() -> None:
     assert sniff(b"PK\x03\x04...", DOCX) == DOCX
     assert sniff(b"PK\x03\x04...", "text/plain") == "application/zip"
     assert sniff(b"<!DOCTYPE html><p>", "application/octet-stream") == "text/html"
-    assert sniff("<!DOCTYPE html>".encode(), "text/markdown") == "text/markdown"
+    assert sniff(b"<!DOCTYPE html>", "text/markdown") == "text/markdown"
 
 
 def test_too_much_text_stops_at_once() -> None:

@@ -72,8 +72,8 @@ class Ingest:
         """What there is to do, bounded in documents and bytes; nothing to do is no batch."""
         total, done = len(plan.work), 0
         try:
-            documents, size = int(self._settings["ingest.batch_documents"]), int(self._settings["ingest.batch_mb"]) << 20
-            for batch in plan.batches(documents, size):
+            size = int(self._settings["ingest.batch_mb"]) << 20
+            for batch in plan.batches(int(self._settings["ingest.batch_documents"]), size):
                 yield batch
                 done += len(batch.work)
                 plan.held.clear()

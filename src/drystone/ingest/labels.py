@@ -148,10 +148,11 @@ class Door:
         if self._fill.named - parts.named or (self._fill.retention and not parts.retention):
             used.append(f"source {config.name}")
         full = parts.filled(self._fill)
-        missing = [name for name in ("readers", "classification") if name not in full.named]
+        needed = {"readers": "readers", "classification": "a classification"}
+        missing = [words for name, words in needed.items() if name not in full.named]
         if missing:
             raise Unlabelled(
-                f"Nothing gives it {' and '.join('readers' if m == 'readers' else 'a classification' for m in missing)}.",
+                f"Nothing gives it {' and '.join(missing)}.",
                 looked=f"We looked at {', '.join(used + looked) or 'nothing'}.",
                 todo="Add a [[sources.labels]] rule that matches it.",
             )

@@ -19,7 +19,8 @@ from drystone.ingest.media import Choice, Reader
 from drystone.records import Batch, Failure, Item, Known, Label, Quarantined, Relabel, Report, Work
 
 if TYPE_CHECKING:
-    from drystone.ledger import Ledger, Pointer
+    from drystone.ledger import Ledger
+    from drystone.ledger.catalog import Pointer
     from drystone.ports import Source
     from drystone.settings import Settings, SourceConfig
 

@@ -14,6 +14,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, BinaryIO
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 from drystone.errors import SettingsError, SourceUnavailable
 from drystone.ingest.media import ROW
 from drystone.records import Failure, Item
-from drystone.settings import SourceConfig, Settings
+from drystone.settings import Settings, SourceConfig
 
 Row = tuple[int, Mapping[str, Any] | Failure]  # its number in the file, counted from 1
 _FIELDS = ("id", "title", "text", "readers", "classification", "regions", "purposes", "expires", "retention", "trust")
@@ -51,16 +52,22 @@ class RowsSource:
         self.name = config.name
         self.path = os.path.realpath(settings.folder / options["path"])
         bare = self.path.lower().removesuffix(".gz")
-        self._format = options.get("format") or _FORMATS.get(bare.rpartition(".")[2], "")
-        if self._format not in _FORMATS.values():
+        form = options.get("format") or _FORMATS.get(bare.rpartition(".")[2], "")
+        if form not in _FORMATS.values():
             self._bad(config, "is no table that we can read", "We read .jsonl, .csv, .tsv and .parquet, also .gz.")
-        self._delimiter = options.get("delimiter") or ("\t" if bare.endswith(".tsv") else "")
-        self._type = options.get("text_type", "text/plain")
-        if self._type not in _TYPES:
-            self._bad(config, f"has text_type = {self._type!r}", f"Use one of {', '.join(sorted(_TYPES))}.")
-        self._columns = {name: str(fields.get(name, name)) for name in _FIELDS}
-        self._named = set(fields)
-        self._most = int(settings["ingest.max_file_mb"]) << 20
+        text_type = options.get("text_type", "text/plain")
+        if text_type not in _TYPES:
+            self._bad(config, f"has text_type = {text_type!r}", f"Use one of {', '.join(sorted(_TYPES))}.")
+        self._table = _Table(
+            name=config.name,
+            path=self.path,
+            form=form,
+            delimiter=options.get("delimiter") or ("\t" if bare.endswith(".tsv") else ""),
+            text_type=text_type,
+            columns={name: str(fields.get(name, name)) for name in _FIELDS},
+            named=frozenset(fields),
+            most=int(settings["ingest.max_file_mb"]) << 20,
+        )
         self._cursor: Iterator[tuple[Item, bytes]] = iter(())
 
     @staticmethod
@@ -73,7 +80,7 @@ class RowsSource:
     def list(self) -> Iterator[Item | Failure]:
         """In the file's order. Raises ``SourceUnavailable``."""
         seen: set[str] = set()
-        for found in self._documents():
+        for found in self._table.documents():
             if isinstance(found, Failure):
                 yield found
                 continue
@@ -90,19 +97,32 @@ class RowsSource:
             for found, data in self._cursor:
                 if found.id == item.id and found.fingerprint == item.fingerprint:
                     return data
-            self._cursor = (found for found in self._documents() if not isinstance(found, Failure))
+            self._cursor = (found for found in self._table.documents() if not isinstance(found, Failure))
         for found, data in self._cursor:
             if found.id == item.id and found.fingerprint == item.fingerprint:
                 return data
         raise OSError("the row changed since it was listed")
 
-    # -- from rows to documents ------------------------------------------------------------------------
-    def _documents(self) -> Iterator[tuple[Item, bytes] | Failure]:
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Reads the file. Knows nothing of the source, so that an open reading ends with whoever reads."""
+
+    name: str
+    path: str
+    form: str
+    delimiter: str
+    text_type: str
+    columns: Mapping[str, str]  # ours to the table's
+    named: frozenset[str]  # those that the source's table names
+    most: int  # bytes of one row
+
+    def documents(self) -> Iterator[tuple[Item, bytes] | Failure]:
         for number, row in self._rows():
             yield row if isinstance(row, Failure) else self._document(number, row)
 
     def _document(self, number: int, row: Mapping[str, Any]) -> tuple[Item, bytes] | Failure:
-        values = {name: row.get(column) for name, column in self._columns.items()}
+        values = {name: row.get(column) for name, column in self.columns.items()}
         given = values["id"]
         identity = given.strip() if isinstance(given, str) else str(given) if _whole(given) else ""
         if not identity:
@@ -114,14 +134,14 @@ class RowsSource:
         parts: dict[str, Any] = {}
         for name in _FIELDS[3:]:
             value = _list(values[name]) if name in _LISTS else values[name]
-            if name == "readers" and not value and (name in self._named or self._columns[name] in row):
+            if name == "readers" and not value and (name in self.named or self.columns[name] in row):
                 return Failure(document, "no_readers", f"Row {number} has no readers; it is refused, not public.")
             if value is not None and value != "":
                 parts[name] = value.isoformat() if isinstance(value, datetime) else value
         title = "" if values["title"] is None else str(values["title"])
         if _lone(identity) or _lone(text) or _lone(title):
             return Failure(f"{self.name}:row {number}", "encoding", f"Row {number} is not valid UTF-8.")
-        data = json.dumps({"title": title, "text": text, "type": self._type}, ensure_ascii=False).encode()
+        data = json.dumps({"title": title, "text": text, "type": self.text_type}, ensure_ascii=False).encode()
         fingerprint = blake2b(data, digest_size=16).hexdigest()
         return Item(identity, fingerprint, len(data), ROW, title, parts or None), data
 
@@ -130,12 +150,16 @@ class RowsSource:
 
     # -- from bytes to rows ----------------------------------------------------------------------------
     def _rows(self) -> Iterator[Row]:
-        reader = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}[self._format]
+        reader = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}[self.form]
         try:
             with open(self.path, "rb") as raw:
                 packed = raw.read(2) == b"\x1f\x8b"
                 raw.seek(0)
-                yield from reader(gzip.open(raw) if packed else raw)  # type: ignore[arg-type]
+                if packed:
+                    with gzip.open(raw) as unpacked:
+                        yield from reader(unpacked)  # type: ignore[arg-type]
+                else:
+                    yield from reader(raw)
         except _BROKEN as error:
             raise SourceUnavailable(
                 f"The table of the source {self.name!r} could not be read to its end ({type(error).__name__}).",
@@ -145,9 +169,9 @@ class RowsSource:
 
     def _jsonl(self, file: BinaryIO) -> Iterator[Row]:
         number = 0
-        while line := file.readline(self._most + 1):
+        while line := file.readline(self.most + 1):
             number += 1
-            if len(line) > self._most:
+            if len(line) > self.most:
                 while line and not line.endswith(b"\n"):
                     line = file.readline(1 << 20)
                 yield self._failure(number, "too_large", "is larger than ingest.max_file_mb")
@@ -162,13 +186,21 @@ class RowsSource:
             except (ValueError, RecursionError):
                 yield self._failure(number, "malformed", "is not JSON")
             else:
-                yield (number, row) if isinstance(row, dict) else self._failure(number, "malformed", "is no JSON object")
+                good = isinstance(row, dict)
+                yield (number, row) if good else self._failure(number, "malformed", "is no JSON object")
 
     def _csv(self, file: BinaryIO) -> Iterator[Row]:
         text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
-        csv.field_size_limit(max(csv.field_size_limit(), self._most))
+        try:
+            yield from self._lines(text)
+        finally:
+            if not text.closed:
+                text.detach()  # who opened the file closes it
+
+    def _lines(self, text: io.TextIOWrapper) -> Iterator[Row]:
+        csv.field_size_limit(max(csv.field_size_limit(), self.most))
         first = text.readline(1 << 20)
-        delimiter = self._delimiter or max(",;\t|", key=first.count)
+        delimiter = self.delimiter or max(",;\t|", key=first.count)
         reader = csv.reader(_chain(first, text), delimiter=delimiter)
         header: list[str] | None = None
         number = 0
@@ -198,7 +230,7 @@ class RowsSource:
 
         try:
             table = pq.ParquetFile(file if isinstance(file, io.BufferedReader) else io.BytesIO(file.read()))
-            wanted = [c for c in self._columns.values() if c in table.schema_arrow.names]
+            wanted = [c for c in self.columns.values() if c in table.schema_arrow.names]
             number = 0
             for batch in table.iter_batches(batch_size=256, columns=wanted):
                 for at in range(batch.num_rows):

@@ -120,7 +120,9 @@ def _blocks(root: Element, levels: dict[str, int], out: TextBuilder) -> None:
         properties = node.find(_W + "pPr")
         style = _value(properties, "pStyle") if properties is not None else None
         outline = _value(properties, "outlineLvl") if properties is not None else None
-        level = levels.get(style or "", 0) or (int(outline) + 1 if outline and outline.isdigit() and outline < "9" else 0)
+        level = levels.get(style or "", 0)
+        if not level and outline and outline.isdigit() and outline < "9":
+            level = int(outline) + 1
         text = _text(node)
         item = properties is not None and properties.find(_W + "numPr") is not None or "list" in (style or "").lower()
         if level:

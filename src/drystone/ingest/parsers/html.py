@@ -170,10 +170,12 @@ class HtmlParser:
             try:
                 data.decode("utf-8")
             except UnicodeDecodeError:
+                latin = encoding in ("iso-8859-1", "latin1", "ascii")  # as browsers read them
                 try:
-                    text = data.decode("cp1252" if encoding in ("iso-8859-1", "latin1", "ascii") else encoding, "replace")
+                    text = data.decode("cp1252" if latin else encoding, "replace")
                 except LookupError:
                     raise ParseFailed("The page names an encoding that does not exist.", kind="encoding") from None
-                return render(text.replace("\r\n", "\n").replace("\r", "\n"), (f"encoding:{encoding} as the page says",))
+                text = text.replace("\r\n", "\n").replace("\r", "\n")
+                return render(text, (f"encoding:{encoding} as the page says",))
         text, notes = decode(data)
         return render(text, notes)

@@ -66,7 +66,8 @@ class JsonParser:
         except ValueError:
             raise ParseFailed("It is not JSON.", kind="malformed") from None
         out = TextBuilder()
-        title = value.get("title") if isinstance(value, dict) and isinstance(value.get("title"), str) else ""
+        named = value.get("title") if isinstance(value, dict) else None
+        title = named if isinstance(named, str) else ""
         if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
             for record in value:
                 out.add("table", _LONE.sub("\ufffd", " | ".join(_leaves("", record))), near=True)
