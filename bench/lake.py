@@ -141,7 +141,7 @@ def main() -> None:
     for total in sizes:
         with tempfile.TemporaryDirectory() as folder:
             results.append(measure(Path(folder), total, max(2, total // 50_000)))
-    print(json.dumps({"bench": "lake", "unit": "ms", "cores": os.cpu_count(), "results": results}, indent=1))
+    print(json.dumps({"bench": "lake", "unit": "ms", "cores": os.cpu_count(), "results": results}))
 
 
 if __name__ == "__main__":
