@@ -186,6 +186,15 @@ def test_a_wrong_declaration_is_refused_without_repeating_a_key(tmp_path: Path, 
     assert "sk-plain" not in str(error.value) and "pw" not in str(error.value)
 
 
+def test_a_schema_asks_for_the_evidence_before_the_words(server: Endpoint, tmp_path: Path) -> None:
+    made = model(server, tmp_path, schema=True)
+    made.complete(ASK, max_tokens=7)
+    wanted = server.seen[0][1]["response_format"]["json_schema"]["schema"]["properties"]["sentences"]["items"]
+    assert list(wanted["properties"]) == ["evidence", "text"]
+    assert made.digest != model(server, tmp_path).digest
+    made.close()
+
+
 def test_another_declaration_is_another_identity(tmp_path: Path) -> None:
     a, b, c = (
         OpenAIModel(config("big", url=f"https://{host}/v1", model=name), defaults(tmp_path)).digest

@@ -27,7 +27,21 @@ from drystone.settings import ModelConfig, Settings
 if TYPE_CHECKING:
     import httpx
 
-OPTIONS = {"url", "model", "key", "price_prompt", "price_completion", "currency", "retries", "temperature", "seed"}
+OPTIONS = {"url", "model", "key", "price_prompt", "price_completion", "currency", "retries", "temperature", "seed",
+           "schema"}  # fmt: skip
+# For an endpoint that can be held to a schema: what comes first decides the rest, so evidence before words.
+_ROW = {
+    "type": "object",
+    "properties": {"evidence": {"type": "array", "items": {"type": "integer"}}, "text": {"type": "string"}},
+    "required": ["evidence", "text"],
+    "additionalProperties": False,
+}
+SCHEMA = {
+    "type": "object",
+    "properties": {"sentences": {"type": "array", "items": _ROW}},
+    "required": ["sentences"],
+    "additionalProperties": False,
+}
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 PAUSE_S = 0.25  # before the first repetition; doubles each time
 LONGEST_PAUSE_S = 8.0
@@ -35,7 +49,8 @@ LONGEST_PAUSE_S = 8.0
 
 class OpenAIModel:
     """``type = "openai"``. Options: ``url`` (up to ``/v1``), ``model``, ``key`` (``env:NAME`` or ``file:PATH``),
-    ``price_prompt`` and ``price_completion`` (per million tokens) with ``currency``, ``retries`` (2)."""
+    ``price_prompt`` and ``price_completion`` (per million tokens) with ``currency``, ``retries`` (2), ``temperature`` (0), ``seed`` (0), ``schema`` (true holds
+    the answer to a JSON schema)."""
 
     def __init__(self, config: ModelConfig, settings: Settings) -> None:
         options = config.options
@@ -59,8 +74,9 @@ class OpenAIModel:
         self._currency = str(options.get("currency", "USD"))
         self._retries = int(options.get("retries", 2))
         self._seed, self._temperature = int(options.get("seed", 0)), float(options.get("temperature", 0.0))
+        self._schema = bool(options.get("schema", False))
         self._timeout = float(settings["models.timeout_s"])
-        declared = json.dumps([self._url, self._model, self._seed, self._temperature])
+        declared = json.dumps([self._url, self._model, self._seed, self._temperature, self._schema])
         self.digest = "declared:" + hashlib.sha256(declared.encode()).hexdigest()
         self._lock = threading.Lock()
         self._opened: httpx.Client | None = None
@@ -145,6 +161,9 @@ class OpenAIModel:
             "temperature": self._temperature,
             "seed": self._seed,
         }
+        if self._schema:
+            described = {"name": "answer", "strict": True, "schema": SCHEMA}
+            body["response_format"] = {"type": "json_schema", "json_schema": described}
         return {**body, "stop": list(stop)} if stop else body
 
     def _completion(self, reply: Any, body: Mapping[str, Any]) -> Completion:

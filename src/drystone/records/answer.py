@@ -131,7 +131,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a model wrote, or what code quoted (``model`` is then ``None``)."""
+    """What a model wrote; where code will quote, ``model`` is ``None`` and the text empty."""
 
     text: str
     model: str | None
