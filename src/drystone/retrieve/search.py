@@ -257,7 +257,11 @@ class Retriever:
         if self._look is None or not hits:
             return frozenset()
         said, at = self._look(sorted({hit.document for hit in hits})), self._ledger.now()
-        no = {name for name, label in said.items() if label is None or not label.flows_to(sink, at)}
+        no = {
+            name
+            for name, label in said.items()
+            if (self._ledger.catalog.document(name) is not None if label is None else not label.flows_to(sink, at))
+        }  # of what was removed since, which only a past commit shows, its last label decides
         return frozenset(self._number(corpus, view, hit) for hit in hits if hit.document in no)
 
     @staticmethod
