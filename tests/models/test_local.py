@@ -116,6 +116,24 @@ def test_a_stream_that_is_left_ends_its_child(model: LocalModel) -> None:
     assert model.pid is None
 
 
+@pytest.mark.engines
+def test_closing_ends_a_call_and_a_stream_that_nobody_reads_on(model: LocalModel) -> None:
+    from threading import Timer
+
+    Timer(0.5, model.close).start()
+    with pytest.raises(ModelUnavailable, match="ended"):
+        model.complete([{"role": "user", "content": "Write a long story about a wall."}], max_tokens=2000)
+    assert model.pid is None
+    stream = iter(model.stream(ASK, max_tokens=64))
+    next(stream)
+    start = time.monotonic()
+    model.close()
+    assert time.monotonic() - start < 3.0 and model.pid is None
+    with pytest.raises(ModelUnavailable):
+        list(stream)
+    assert model.complete(ASK, max_tokens=1).text
+
+
 # -- without the weights ------------------------------------------------------------------------------
 def test_other_weights_are_not_used(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"GGUF not what was pinned")

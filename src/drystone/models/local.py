@@ -61,15 +61,19 @@ class LocalModel:
         self._timeout = float(settings["models.timeout_s"])
         self._lock = threading.Lock()
         self._child: _Child | None = None
+        self._closes = 0
 
     def complete(
         self, messages: Sequence[Mapping[str, str]], *, max_tokens: int, stop: Sequence[str] = ()
     ) -> Completion:
         """Raises ``ModelUnavailable``, ``EngineMissing`` or ``DigestMismatch``."""
         request = self._request(messages, max_tokens, stop)
+        closes = self._closes
         try:
             reply, build = self._ask(request)
         except _Died:  # it may have died between two calls; nothing was handed on, so once more
+            if closes != self._closes:
+                raise
             reply, build = self._ask(request)
         if "choices" not in reply:
             raise self._refused(reply)
@@ -86,7 +90,7 @@ class LocalModel:
     ) -> Iterator[str]:
         """Parts of the text. Leaving the loop early ends the child, since the engine would go on writing."""
         request = {**self._request(messages, max_tokens, stop), "stream": True}
-        handed = False
+        handed, closes = False, self._closes
         for last in (False, True):
             try:
                 with _Turn(self) as (child, deadline):
@@ -95,7 +99,7 @@ class LocalModel:
                         yield text
                 return
             except _Died:
-                if handed or last:
+                if handed or last or closes != self._closes:
                     raise
 
     def runtime(self, build: str, max_tokens: int) -> dict[str, Any]:
@@ -118,8 +122,17 @@ class LocalModel:
         return child.process.pid if child is not None and child.process.poll() is None else None
 
     def close(self) -> None:
-        with self._lock:
-            self._stop()
+        """End the child, also in the middle of a call, which then fails. A later call starts a new one."""
+        self._closes += 1
+        child = self._child
+        if child is not None:
+            child.process.kill()
+        # A stream that nobody reads on holds the lock for as long as it lives; it cleans up when it ends.
+        if self._lock.acquire(timeout=1.0):
+            try:
+                self._stop()
+            finally:
+                self._lock.release()
 
     # -- the child ---------------------------------------------------------------------------------
     def _request(self, messages: Sequence[Mapping[str, str]], max_tokens: int, stop: Sequence[str]) -> dict[str, Any]:

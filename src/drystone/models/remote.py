@@ -49,8 +49,8 @@ LONGEST_PAUSE_S = 8.0
 
 class OpenAIModel:
     """``type = "openai"``. Options: ``url`` (up to ``/v1``), ``model``, ``key`` (``env:NAME`` or ``file:PATH``),
-    ``price_prompt`` and ``price_completion`` (per million tokens) with ``currency``, ``retries`` (2), ``temperature`` (0), ``seed`` (0), ``schema`` (true holds
-    the answer to a JSON schema)."""
+    ``price_prompt`` and ``price_completion`` (per million tokens) with ``currency``, ``retries`` (2),
+    ``temperature`` (0), ``seed`` (0), ``schema`` (true holds the answer to a JSON schema)."""
 
     def __init__(self, config: ModelConfig, settings: Settings) -> None:
         options = config.options

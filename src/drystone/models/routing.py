@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NONE_CONFIGURED = "no model configured: quoted instead"
 NONE_PERMITTED = "no permitted model: quoted instead"
+UNCOUNTED = "tokens and price unknown: streamed"
 UNAVAILABLE = "model unavailable: quoted instead"
 
 
@@ -98,12 +99,13 @@ class Models:
                 except (ModelUnavailable, EngineMissing) as error:
                     route["outcome"] = f"unavailable: {error.code}"
                     if parts:
-                        broken = Draft("".join(parts), name, notes=("model broke off",), finish="error")
+                        broken = Draft("".join(parts), name, notes=("model broke off", UNCOUNTED), finish="error")
                         self._note(run, broken, model, {}, routes)
                         raise
                     continue
                 route["outcome"] = "used"
-                return self._note(run, Draft("".join(parts), name), model, {"streamed": True}, routes)
+                draft = Draft("".join(parts), name, notes=(UNCOUNTED,))
+                return self._note(run, draft, model, {"streamed": True}, routes)
             return self._note(run, _quoted(prompt, routes), None, {}, routes)
 
     def close(self) -> None:
