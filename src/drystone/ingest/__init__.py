@@ -89,11 +89,16 @@ class Ingest:
 
         plan = self._plans[batch.source]
 
-        def one(work: Work) -> Work | Failure:
+        def read(work: Work) -> tuple[Work, bytes | Failure]:
             try:
-                data = plan.origin.read(work.item)
+                return work, plan.origin.read(work.item)
             except OSError as error:
-                return unreadable(work.document, error)
+                return work, unreadable(work.document, error)
+
+        def store(given: tuple[Work, bytes | Failure]) -> Work | Failure:
+            work, data = given
+            if isinstance(data, Failure):
+                return data
             _, media_type = plan.choice.of(work.item.id, work.item.media_type, data)
             asset = self._lake.keep(
                 data, document=work.document, source=batch.source, media_type=media_type,
@@ -103,7 +108,7 @@ class Ingest:
             return replace(work, asset=asset)
 
         with run.time("keep"), ThreadPoolExecutor(KEEPERS) as keepers:
-            kept = list(keepers.map(one, batch.work))
+            kept = list(keepers.map(store, map(read, batch.work)))  # read here, in order; stored side by side
         plan.unread[batch.key] = [k for k in kept if isinstance(k, Failure)]
         return replace(batch, work=tuple(k for k in kept if isinstance(k, Work)))
 
