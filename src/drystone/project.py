@@ -144,7 +144,7 @@ class Project:
         reports = [
             flow.ingest(source, house=self.house, actor=who, allow_mass_removal=allow_mass_removal) for source in chosen
         ]
-        return _sum(reports, tuple(s.name for s in chosen))
+        return total(reports, tuple(s.name for s in chosen))
 
     def search(
         self,
@@ -173,7 +173,7 @@ class Project:
             house=self.house,
             actor=self.actor(actor),
             purpose=purpose or self.settings.purpose,
-            limit=limit or int(self.settings["retrieve.limit"]),
+            limit=int(self.settings["retrieve.limit"]) if limit is None else limit,
             as_of=as_of,
         )
 
@@ -324,7 +324,10 @@ class Project:
         """Score a configured model on the published grounding set; ``auto`` uses it only if it passes."""
         from drystone.answer.grounding import check_model
 
-        return check_model(name, models=self.house.models, writer=self.house.answer, state=self.settings.state)
+        house = self.house
+        return check_model(
+            name, models=house.models, writer=house.answer, state=self.settings.state, progress=self._progress
+        )
 
     def replay(self, ref: str, *, actor: str | None = None) -> Comparison:
         """Ask again as of then and compare; what was said then is shown only under the rights of now."""
@@ -394,8 +397,9 @@ class Snapshot:
         return connection
 
 
-def _sum(reports: Sequence[Report], names: tuple[str, ...]) -> Report:
-    total = reports[0]
+def total(reports: Sequence[Report], names: tuple[str, ...]) -> Report:
+    """Several sources' reports as one."""
+    found = reports[0]
     numbers = [
         "seen",
         "added",
@@ -409,16 +413,16 @@ def _sum(reports: Sequence[Report], names: tuple[str, ...]) -> Report:
         "embedded",
     ]
     for r in reports[1:]:
-        total = replace(
-            total,
-            **{n: getattr(total, n) + getattr(r, n) for n in numbers},
-            commit=r.commit if r.commit is not None else total.commit,
-            refusals=total.refusals + r.refusals,
-            failures=total.failures + r.failures,
-            skips=total.skips + r.skips,
-            notes=total.notes + r.notes,
+        found = replace(
+            found,
+            **{n: getattr(found, n) + getattr(r, n) for n in numbers},
+            commit=r.commit if r.commit is not None else found.commit,
+            refusals=found.refusals + r.refusals,
+            failures=found.failures + r.failures,
+            skips=found.skips + r.skips,
+            notes=found.notes + r.notes,
         )
-    return replace(total, sources=names)
+    return replace(found, sources=names)
 
 
 def predicate(bundle: Mapping[str, Any]) -> dict[str, Any]:

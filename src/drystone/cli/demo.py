@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import getpass
+import json
 import re
 import shutil
 import time
@@ -15,6 +15,7 @@ from drystone.cli import FAILED, OK
 from drystone.cli.knowledge import answer_lines, report_lines
 from drystone.cli.output import Bar, emit
 from drystone.errors import UsageError
+from drystone.policy import system_user
 from drystone.project import open as open_project
 from drystone.settings import FILE
 
@@ -61,23 +62,31 @@ def init(options: argparse.Namespace) -> int:
     """A new project over a folder. What is there stays as it is; one rule gives it to you alone."""
     folder = Path(options.dir)
     if (folder / FILE).exists():
-        raise UsageError(f"{folder} is a project already.", looked=f"We found {folder / FILE}.")
+        raise UsageError(
+            f"{folder} is a project already.",
+            looked=f"We found {folder / FILE}.",
+            todo=f"Go on with drystone ingest --project {folder}, or name another folder.",
+        )
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder.", todo="Name the folder that holds the documents, or a new one.")
     if options.template:
         _template(options.template, folder)
         emit(options, {"project": str(folder)}, f"made a project from the template {options.template} in {folder}")
         return OK
     folder.mkdir(parents=True, exist_ok=True)
-    user = getpass.getuser()
+    user = system_user()
     documents = "documents"
     if any(p for p in folder.iterdir() if not p.name.startswith(".")) and not (folder / documents).exists():
         documents = "."  # the folder itself holds the documents
     else:
         (folder / documents).mkdir(exist_ok=True)
     name = re.sub(r"[^a-z0-9-]+", "-", folder.resolve().name.lower()).strip("-") or "project"
-    (folder / FILE).write_text(_PROJECT.format(name=name, documents=documents, user=user), encoding="utf-8")
+    (folder / FILE).write_text(
+        _PROJECT.format(name=name, documents=documents, reader=json.dumps(f"user:{user}")), encoding="utf-8"
+    )
     people = folder / "users.toml"
     if not people.exists():
-        people.write_text(_PEOPLE.format(user=user), encoding="utf-8")
+        people.write_text(_PEOPLE.format(user=json.dumps(user)), encoding="utf-8")
     emit(
         options,
         {"project": str(folder), "documents": documents, "owner": user},
@@ -96,10 +105,10 @@ def _template(name: str, folder: Path) -> None:
         raise UsageError(f"{folder} is not empty, so nothing was written there.", todo="Name a new folder.")
     with as_file(origin) as path:
         shutil.copytree(path, folder, dirs_exist_ok=True)
-    people, user = folder / "users.toml", getpass.getuser()
+    people, user = folder / "users.toml", json.dumps(system_user())
     text = people.read_text(encoding="utf-8")
-    if f'name = "{user}"' not in text:  # you keep this installation
-        people.write_text(f"{text}\n{_YOU.format(user=user)}", encoding="utf-8")
+    named = f"name = {user}" in text  # the sample may have somebody of your name
+    people.write_text(f"{text}\n{_OWNER if named else _YOU}".replace("{user}", user), encoding="utf-8")
 
 
 _PROJECT = """\
@@ -117,19 +126,28 @@ owner = "group:owners"
 exclude = ["drystone.toml", "drystone.*.toml", "users.toml", "policies/**"]
   [[sources.labels]]               # first match wins; no label = refused
   match = "**"
-  readers = ["user:{user}"]        # you alone; name groups of users.toml to share
+  readers = [{reader}]        # you alone; name groups of users.toml to share
   classification = "confidential"
+"""
+
+_OWNER = """\
+[[groups]]
+name = "owners"                    # owners may ingest, relabel and audit
+members = [{user}]                 # you
 """
 
 _YOU = """\
 [[users]]
-name = "{user}"
+name = {user}                      # you
 groups = ["owners"]                # owners may ingest, relabel and audit
 clearance = "restricted"
 """
 
-_PEOPLE = _YOU + """
+_PEOPLE = (
+    _YOU
+    + """
 [[groups]]
 name = "owners"
 members = []
 """
+)

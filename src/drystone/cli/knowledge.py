@@ -4,34 +4,54 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-import time
 from typing import Any
 
 from drystone.cli import OK, PARTIAL, REFUSED
 from drystone.cli.output import emit, project
-from drystone.errors import SourceUnavailable, UsageError
-from drystone.project import Project
+from drystone.errors import Busy, MassRemoval, SourceUnavailable, UsageError
+from drystone.project import Project, total
 from drystone.records import Answer, Report
+
+OUTAGES = (SourceUnavailable, MassRemoval, Busy)  # of one source, while others can be ingested
 
 
 def ingest(options: argparse.Namespace) -> int:
-    with project(options, progress=True) as kb:
-        code = _ingest_once(kb, options)
-        while options.watch:
-            time.sleep(max(options.interval, 0.05))
-            try:
-                _ingest_once(kb, options, quiet=True)
-            except SourceUnavailable as error:  # an outage: say so and keep looking
-                print(error, flush=True)
+    if options.interval <= 0:
+        raise UsageError("--interval is not a time.", todo="Name seconds above zero.")
+    try:
+        with project(options, progress=True) as kb:
+            code = _ingest(kb, options)
+    except OUTAGES:
+        if not options.watch:  # which says it, and looks again
+            raise
+    if not options.watch:
         return code
+    from drystone.cli.watch import watch
+
+    return watch(options, lambda kb: _ingest(kb, options, quiet=True))
 
 
-def _ingest_once(kb: Project, options: argparse.Namespace, *, quiet: bool = False) -> int:
-    report = kb.ingest(*options.sources, actor=options.actor, allow_mass_removal=options.allow_mass_removal)
-    changed = report.added + report.changed + report.relabelled + report.removed
-    if not quiet or changed:
-        emit(options, report.to_dict(), *report_lines(report))
-    return PARTIAL if report.refused or report.failed else OK
+def _ingest(kb: Project, options: argparse.Namespace, *, quiet: bool = False) -> int:
+    """Source by source, so that the outage of one does not hold up the others."""
+    names = [kb.settings.source(name).name for name in options.sources] or [s.name for s in kb.settings.sources]
+    reports, outages = [], []
+    for name in names:
+        try:
+            reports.append(kb.ingest(name, actor=options.actor, allow_mass_removal=options.allow_mass_removal))
+        except OUTAGES as error:
+            outages.append((name, error))
+    if not reports:
+        if outages:
+            raise outages[0][1]
+        kb.ingest()  # says that there is no source
+    report = total(reports, tuple(names))
+    if not quiet or outages or report.added + report.changed + report.relabelled + report.removed:
+        lines = [f"  not ingested: {name}  {error}" for name, error in outages]
+        missing = [{"source": name, "error": error.to_dict()} for name, error in outages]
+        emit(options, {**report.to_dict(), "unavailable": missing}, *report_lines(report), *lines)
+    if quiet and outages:
+        raise outages[0][1]
+    return PARTIAL if report.refused or report.failed or outages else OK
 
 
 def report_lines(report: Report) -> list[str]:
@@ -90,7 +110,8 @@ def answer_lines(answer: Answer) -> list[str]:
     for c in answer.citations:
         page = f", page {c.page}" if c.page else ""
         support = "" if c.supported else "  (not supported)"
-        lines.append(f"  [{c.n}] {c.document}{page}, {c.start}-{c.end}: “{c.quote}”{support}")
+        quote = " ".join(c.quote.split())
+        lines.append(f"  [{c.n}] {c.document}{page}, {c.start}-{c.end}: “{quote}”{support}")
     lines += [f"  note: {note}" for note in answer.notes]
     lines.append(f"  {answer.mode}  {answer.passport}")
     return lines

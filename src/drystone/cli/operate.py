@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
+import json
 import platform
 import shutil
+import subprocess
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from drystone import __version__, settings
 from drystone.cli import FAILED, OK
 from drystone.cli.output import emit, project
-from drystone.errors import DrystoneError, NotFound
+from drystone.errors import DigestMismatch, DrystoneError, NotFound, UsageError
 
 
 def _settings(options: argparse.Namespace) -> settings.Settings:
@@ -57,7 +62,6 @@ def check(options: argparse.Namespace) -> int:
 
         results.append({"check": "configuration", "ok": True, "needed": True, "detail": str(s.folder / settings.FILE)})
 
-
         def local() -> str:
             refuse_network(_there(s.state))
             return f"{s.state} ({file_system(_there(s.state)) or 'unknown file system'})"
@@ -78,9 +82,13 @@ def check(options: argparse.Namespace) -> int:
 
 def _embedded(s: settings.Settings) -> dict[str, Callable[[], str]]:
     """Where each embedded model lies, by name."""
-    from drystone.models import weights
+    from drystone.index import weights as embedders
+    from drystone.models import weights as chat
 
-    return {name: lambda model=model: str(weights.find(model, s)) for name, model in weights.KNOWN.items()}  # type: ignore[misc]
+    return {
+        embedders.MINILM.name: lambda: str(embedders.find(embedders.MINILM, s)),
+        **{name: lambda model=model: str(chat.find(model, s).parent) for name, model in chat.KNOWN.items()},  # type: ignore[misc]
+    }
 
 
 def _version(name: str) -> str:
@@ -153,41 +161,103 @@ def models_list(options: argparse.Namespace) -> int:
 
 
 def models_fetch(options: argparse.Namespace) -> int:
-    """Copy a model's files out of a wheel or a folder; nothing is kept unless every digest holds."""
-    import hashlib
-    import json
-
-    origin, target = Path(options.origin), Path(options.to)
-    if origin.suffix == ".whl" and origin.is_file():
-        with zipfile.ZipFile(origin) as archive:
-            members = [n for n in archive.namelist() if n.startswith("drystone_model_") and "dist-info" not in n]
-            name = members[0].split("/")[0].removeprefix("drystone_model_") if members else ""
-            files = {n.split("/", 1)[1]: archive.read(n) for n in members}
-    elif origin.is_dir():
-        name = origin.name
-        files = {p.name: p.read_bytes() for p in sorted(origin.iterdir()) if p.is_file()}
-    else:
-        raise NotFound(f"There is no model at {origin}.", todo="Name a drystone_model_*.whl or a model folder.")
-    digests = json.loads(files.get("digests.json", b"{}"))
-    if not digests:
-        raise NotFound(f"{origin} holds no digests.json, so nothing in it can be checked.", todo="Use a model wheel.")
-    from drystone.errors import DigestMismatch
-
-    for file, digest in digests.items():
-        if hashlib.sha256(files.get(file, b"")).hexdigest() != digest:
-            raise DigestMismatch(f"{file} in {origin} does not have its pinned digest.", todo="Fetch it again.")
+    """Copy a model's files into a folder. Nothing is written unless every file has its pinned digest."""
+    target = _target(options)
+    with tempfile.TemporaryDirectory() as temporary:
+        name, files = _carried(Path(options.origin) if options.origin else _download(options.name, Path(temporary)))
+    digests = _digests(name, files)
+    if options.name not in (None, name):
+        raise NotFound(f"{options.origin} holds the model {name!r}, not {options.name!r}.", todo="Name another file.")
     folder = target / name
     folder.mkdir(parents=True, exist_ok=True)
-    for file, data in files.items():
-        if file != "__init__.py":
-            (folder / file).write_bytes(data)
+    for file in files.keys() & {*digests, "digests.json", "card.md", "LICENSE"}:
+        part = folder / f"{file}.part"
+        part.write_bytes(files[file])
+        part.replace(folder / file)
     emit(
         options,
         {"model": name, "folder": str(folder), "digests": digests},
         f"{name}: {len(digests)} files, every digest checked, in {folder}",
-        f'set models.path = "{target}" (or DRYSTONE_MODELS_PATH)',
+        f'models are looked for there with models.path = "{target.resolve()}" (or DRYSTONE_MODELS_PATH)',
     )
     return OK
+
+
+def _pinned() -> dict[str, dict[str, str]]:
+    """The files of every embedded model and their SHA-256, as this release was measured with."""
+    from drystone.index import weights as embedders
+    from drystone.models import weights as chat
+
+    return {
+        embedders.MINILM.name: dict(embedders.MINILM.files),
+        **{name: {model.file: model.sha256} for name, model in chat.KNOWN.items()},
+    }
+
+
+def _target(options: argparse.Namespace) -> Path:
+    if options.to:
+        return Path(options.to)
+    s = _settings(options)
+    if not s["models.path"]:
+        raise UsageError("fetch was not told where to.", looked="models.path is not set.", todo="Name --to DIR.")
+    return (s.folder / str(s["models.path"])).expanduser()
+
+
+def _download(name: str | None, folder: Path) -> Path:
+    """The wheel of an embedded model, by pip, from whatever index pip is configured for."""
+    if name not in _pinned():
+        raise UsageError(
+            f"There is no embedded model {name!r}." if name else "fetch was not told what.",
+            looked=f"There are: {', '.join(_pinned())}.",
+            todo="Name one of these, or a wheel or folder with --from.",
+        )
+    package = f"drystone-model-{name}"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    done = subprocess.run([*command, "--dest", folder, package], capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise NotFound(
+            f"pip could not download {package}.", looked=f"It said: {said}", todo="Name a wheel or folder with --from."
+        )
+    return next(folder.glob("*.whl"))
+
+
+def _carried(origin: Path) -> tuple[str, dict[str, bytes]]:
+    """The name of the model in a wheel or a folder, and its files."""
+    try:
+        if origin.is_dir():
+            found = {p.name: p.read_bytes() for p in sorted(origin.iterdir()) if p.is_file()}
+            return origin.resolve().name, found
+        with zipfile.ZipFile(origin) as archive:
+            members = [PurePosixPath(n) for n in archive.namelist() if n.startswith("drystone_model_")]
+            members = [m for m in members if len(m.parts) == 2 and not m.parts[0].endswith(".dist-info")]
+            files = {m.name: archive.read(str(m)) for m in members if m.suffix != ".py"}
+            return members[0].parts[0].removeprefix("drystone_model_") if members else "", files
+    except (OSError, zipfile.BadZipFile) as error:
+        raise NotFound(
+            f"There is no model in {origin}.",
+            looked=f"It said: {getattr(error, 'strerror', None) or error}.",
+            todo="Name a drystone_model_*.whl or a model's folder.",
+        ) from None
+
+
+def _digests(name: str, files: dict[str, bytes]) -> dict[str, str]:
+    """What was checked: the digests pinned in this release, else those that came along for a model unknown to it."""
+    try:
+        wanted = _pinned().get(name) or dict(json.loads(files.get("digests.json", b"{}")))
+    except (ValueError, TypeError):
+        wanted = {}
+    if not wanted:
+        raise NotFound(
+            "It holds no digests.json, so nothing in it can be checked.", todo="Use a model wheel or its folder."
+        )
+    for file, digest in wanted.items():
+        if hashlib.sha256(files.get(file, b"")).hexdigest() != digest:
+            raise DigestMismatch(
+                f"{file} of the model {name!r} does not have its pinned digest; nothing was written.",
+                todo="Fetch it again from a source you trust.",
+            )
+    return wanted
 
 
 def models_check(options: argparse.Namespace) -> int:

@@ -9,25 +9,32 @@ from typing import Any
 
 from drystone.cli import FAILED, OK
 from drystone.cli.output import emit, project
-from drystone.errors import NotFound, ProofFailed, Refused
+from drystone.errors import NotFound, ProofFailed
 from drystone.project import check, predicate, public_key
 
 
 def _bundle(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """A bundle from a file, or from the project's ledger."""
-    path = Path(options.ref)
-    if not options.ref.startswith("passport:") and path.suffix:
-        try:
-            return json.loads(path.read_text(encoding="utf-8")), path.name
-        except OSError as error:
-            raise NotFound(f"{path} cannot be read: {error.strerror}.") from None
-        except ValueError:
-            raise ProofFailed(f"{path} is not JSON, so it is no passport.") from None
+    if not options.ref.startswith("passport:"):
+        return _file(Path(options.ref)), options.ref
     with project(options) as kb:
         view = kb.passport(
             options.ref, actor=options.actor or kb.actor(None).name, annex=getattr(options, "annex", False)
         )
         return view.to_dict(), view.ref
+
+
+def _file(path: Path) -> dict[str, Any]:
+    todo = "Name a passport (passport:...) or a file that `drystone passport show --json` wrote."
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise NotFound(f"There is no passport in {path}: {error.strerror}.", todo=todo) from None
+    except (ValueError, RecursionError):
+        raise ProofFailed(f"{path} is not JSON, so it is no passport.", todo=todo) from None
+    if not isinstance(found, dict):
+        raise ProofFailed(f"{path} holds no bundle, so it is no passport.", todo=todo)
+    return found
 
 
 def passport_show(options: argparse.Namespace) -> int:
@@ -37,15 +44,21 @@ def passport_show(options: argparse.Namespace) -> int:
         return OK
     print(ref)
     print(json.dumps(predicate(bundle), indent=2, ensure_ascii=False))
-    if "opened" in bundle["annex"]:
-        print("annex:", json.dumps(json.loads(bundle["annex"]["opened"]), indent=2, ensure_ascii=False))
+    annex = bundle.get("annex")
+    if isinstance(annex, dict) and "opened" in annex:
+        print("annex:", json.dumps(json.loads(annex["opened"]), indent=2, ensure_ascii=False))
     return OK
 
 
 def passport_verify(options: argparse.Namespace) -> int:
     bundle, ref = _bundle(options)
     if options.key:
-        key = Path(options.key).read_bytes()
+        try:
+            key = Path(options.key).read_bytes()
+        except OSError as error:
+            raise NotFound(
+                f"There is no key in {options.key}: {error.strerror}.", todo="Name one of .drystone/keys/*.pub."
+            ) from None
     else:
         with project(options) as kb:
             key = public_key(kb.settings.state)
@@ -85,9 +98,10 @@ def ledger_checkpoint(options: argparse.Namespace) -> int:
 
 def ledger_export(options: argparse.Namespace) -> int:
     with project(options) as kb:
-        decision = kb.house.policy.decide(kb.actor(options.actor), "audit")
-        if not decision:
-            raise Refused("Exporting the record needs the right audit.", todo="Ask a member of group:auditors.")
+        kb.house.policy.require(kb.actor(options.actor), "audit")
+        count = 0
         for event in kb.house.ledger.export(options.after):
             print(json.dumps(event, ensure_ascii=False))
+            count += 1
+        emit(options, {"events": count, "after": options.after})
         return OK

@@ -23,7 +23,7 @@ from drystone.records import Actor, Classification, Decision, Label, Sink, princ
 if TYPE_CHECKING:
     from drystone.settings import Settings
 
-__all__ = ["ACTIONS", "Policy"]
+__all__ = ["ACTIONS", "Policy", "system_user"]
 
 _Signature = tuple[tuple[str, int, int, int, int], ...]
 _RACY_NS = 2_000_000_000  # a file this young may change again without a new time stamp: read it again
@@ -83,7 +83,7 @@ class Policy:
     def actor(self, name: str | None, *, environ: Mapping[str, str] = os.environ) -> Actor:
         """The actor of a call: ``name``, else ``DRYSTONE_ACTOR``, else the operating system's user."""
         self.refresh()
-        system = _system_user()
+        system = system_user()
         chosen = (name if name is not None else environ.get("DRYSTONE_ACTOR") or system).removeprefix("user:")
         if not chosen or chosen != chosen.strip() or ":" in chosen or not chosen.isprintable():
             raise UsageError(f"{chosen!r} is not the name of a person or service.", todo='Write a name without ":".')
@@ -199,7 +199,7 @@ class Policy:
         return read(files.get(FILE, b"")), compile_set(rules)
 
 
-def _system_user() -> str:
+def system_user() -> str:
     """By the effective uid, not by an environment variable that anybody can set."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
