@@ -38,6 +38,9 @@ members = ["olga"]
 [[groups]]
 name = "people"
 members = ["group:hr"]
+[[groups]]
+name = "hr"
+members = []
 """
 
 RULES: tuple[tuple[str, str], ...] = (

@@ -59,7 +59,7 @@ def search(question: str, *, house: House, actor: Actor, purpose: str, limit: in
     with house.ledger.run("search", actor=actor, purpose=purpose) as run:
         request = house.guard.admit(question, actor, run, purpose=purpose, action="search", limit=limit)
         hits = house.retrieve.search(request, actor, run, as_of=as_of)
-        released = house.guard.release_hits(hits, actor, run, purpose=purpose)
+        released = house.guard.release_hits(hits, actor, run, purpose=purpose, as_of=as_of)
         run.close()
         return released
 

@@ -116,12 +116,8 @@ def replay(ref: str, *, house: House, actor: Actor) -> Comparison:
 
 
 def _may_see_now(checked: Checked, house: House, actor: Actor, purpose: str) -> bool:
-    at, sink = house.ledger.now(), actor.sink(purpose)
-    for evidence in checked.evidence:
-        state = house.ledger.catalog.document(evidence.hit.document)
-        if state is None or not state.label.flows_to(sink, at):
-            return False
-    return True
+    hits = [evidence.hit for evidence in checked.evidence]
+    return {hit.chunk for hit in hits} <= house.guard.permitted(hits, actor, purpose, past=True)
 
 
 def _list(what: str, then: list[Any], now: list[Any]) -> Line:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drystone.answer.compose import ABSENT, choose, one_line
+from drystone.answer.compose import ABSENT, choose, one_line, place
 from drystone.answer.support import Finding, Similarity, supports
 from drystone.index.sentences import sentences
 from drystone.records import Checked, Citation, Draft, Evidence, Prompt
@@ -48,7 +48,7 @@ def check(
         return Result(_refused(prompt, draft, notes), 0, ())
     if prompt.mode == "quoted" or draft.model is None:
         return _quote(draft, prompt, choose(prompt.evidence, limit), notes)
-    written = sentences_of(draft)
+    written = sentences_of(draft, prompt.evidence)
     if not written or all(ABSENT in text.upper() for text, _ in written):
         if trusted:
             return Result(_refused(prompt, draft, (*notes, MODEL_FOUND_NOTHING), "not_supported"), 0, ())
@@ -68,15 +68,20 @@ def check(
 
 
 # -- what a model wrote --------------------------------------------------------------------------
-def sentences_of(draft: Draft) -> list[tuple[str, tuple[int, ...]]]:
-    """The draft's sentences without their numbers, and the numbers that it gave each (from 1)."""
+def sentences_of(draft: Draft, evidence: Sequence[Evidence] = ()) -> list[tuple[str, tuple[int, ...]]]:
+    """The draft's sentences without their numbers, and the numbers that it gave each (from 1).
+
+    A model that copies a numbered line copies its place too, which is ours and no part of what is said.
+    """
     found = []
-    for line in _plain_text(draft.text).splitlines():
+    text = _plain_text(draft.text)
+    for copied in {place(e) for e in evidence} - {""}:
+        text = text.replace(copied, "")
+    for line in text.splitlines():
         line = _MARK.sub("", _TRAILING.sub(r"\2\1", line.strip()))
         for start, end in sentences(line):
-            text = line[start:end]
-            numbers = [int(n) for group in _NUMBER.findall(text) for n in re.findall(r"\d+", group)]
-            said = one_line(_NUMBER.sub("", text))
+            numbers = [int(n) for group in _NUMBER.findall(line[start:end]) for n in re.findall(r"\d+", group)]
+            said = one_line(_NUMBER.sub("", line[start:end]))
             if re.search(r"\w", said):
                 found.append((said, tuple(dict.fromkeys(numbers))))
     return found

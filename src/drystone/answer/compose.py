@@ -85,7 +85,7 @@ def choose(evidence: Sequence[Evidence], limit: int) -> tuple[Evidence, ...]:
 
 def messages(question: str, evidence: Sequence[Evidence], sentences: int) -> tuple[dict[str, str], ...]:
     """The two messages of the generated mode. Deterministic: the fence is a digest of what it encloses."""
-    lines = "\n".join(f"[{n}] {_place(e)}{_data(e.quote)}" for n, e in enumerate(evidence, 1))
+    lines = "\n".join(f"[{n}] {place(e)}{_data(e.quote)}" for n, e in enumerate(evidence, 1))
     fence = hashlib.sha256(lines.encode()).hexdigest()[:16]
     return (
         {"role": "system", "content": SYSTEM.format(sentences=sentences)},
@@ -102,9 +102,10 @@ def _data(text: str) -> str:
     return re.sub(r"\[(\s*\d+\s*)\]", r"(\1)", one_line(text))
 
 
-def _place(item: Evidence) -> str:
-    place = _data(" > ".join(part for part in (item.hit.title, *item.hit.heading) if part))
-    return f"({place}) " if place else ""
+def place(item: Evidence) -> str:
+    """Where it stands: ``(Title > Heading) ``, or nothing. It tells a model what "it" is."""
+    parts = dict.fromkeys(_data(part) for part in (item.hit.title, *item.hit.heading) if part.strip())
+    return f"({' > '.join(parts)}) " if parts else ""
 
 
 def _label(request: Request, evidence: Sequence[Evidence]) -> Label:

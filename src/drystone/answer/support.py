@@ -35,6 +35,8 @@ _STOP_WORDS = """
 _STOP = frozenset(_STOP_WORDS.split())
 _NEGATION_WORDS = "not no never none neither nor cannot without unable nobody nothing hardly nowhere"
 NEGATIONS = frozenset(_NEGATION_WORDS.split())
+_WHOLE = "all always any anyone anything anywhere every everybody everyone everything everywhere only unlimited"
+ABSOLUTES = frozenset(_WHOLE.split())
 _PLACES = "after before at by during for from in into of on since than through until with within"
 _PREPOSITIONS = frozenset(_PLACES.split())
 _CUE = re.compile(r"\w*n['’]t")
@@ -49,7 +51,7 @@ OPPOSITES = tuple(
         ("minimum least", "maximum most"),
         ("include includes included including", "exclude excludes excluded excluding"),
         ("above over exceeds", "below under"),
-        ("required mandatory must", "optional voluntary"),
+        ("required mandatory must shall", "optional voluntary may can"),
         ("accept accepts accepted approve approved approves", "reject rejects rejected decline declined declines"),
         ("first", "last final"),
         ("north northern", "south southern"), ("east eastern", "west western"),
@@ -125,14 +127,21 @@ def supports(
         return Finding("name")
     if _turned(sentence, evidence):
         return Finding("negation")
-    wanted, there = content(sentence), content(around)
-    share = len(wanted & there) / len(wanted) if wanted else float(bool(numbers(sentence)))
-    if share >= CONTAINED:
+    wanted = content(sentence)
+    share, own = (
+        len(wanted & content(text)) / len(wanted) if wanted else _counts(sentence) for text in (around, quoted)
+    )
+    if share >= CONTAINED and own >= AT_LEAST:
         return Finding("", share)
-    if share < AT_LEAST or similarity is None:
+    if own < AT_LEAST or similarity is None:
         return Finding("meaning", share)
     close = max(similarity(sentence, text) for text in [*evidence, quoted])
     return Finding("" if close >= SIMILAR else "meaning", share, close)
+
+
+def _counts(sentence: str) -> float:
+    """A sentence that is nothing but a quantity rests on the check of its numbers."""
+    return float(bool(numbers(sentence)))
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -310,18 +319,22 @@ def _initials(text: str) -> Iterable[str]:
 
 
 def _spelled(name: str, around: str) -> bool:
-    """Is it written there in another way: hyphenated, or as initials of what stands there in capitals?"""
-    return re.sub(r"\W", "", name.lower()) in re.sub(r"\W", "", around.lower()) if len(name) > 3 else False
+    """Is it written there in another way: in one word or in several, with or without a hyphen?"""
+    there, parts = words(around), words(name)
+    runs = {"".join(there[i : i + n]) for n in (2, 3) for i in range(len(there) - n + 1)}
+    return name.lower() in runs or any("".join(parts) == word for word in there)
 
 
 # -- negations -------------------------------------------------------------------------------------
 def _turned(sentence: str, evidence: Sequence[str]) -> bool:
-    """Does the sentence deny what the evidence says, say what it denies, or say the opposite?"""
+    """Does the sentence deny what the evidence says, say what it denies, say the opposite, or make it absolute?"""
     said, denied = _polarity([sentence])
     says, denies = _polarity(evidence)
     if (denied & says) - denies or (said & denies) - says:
         return True
     mine, theirs = set(words(sentence)), set(words("\n".join(evidence)))
+    if mine & ABSOLUTES and not theirs & ABSOLUTES:
+        return True
     return any(mine & a and not mine & b and theirs & b and not theirs & a for p in OPPOSITES for a, b in (p, p[::-1]))
 
 

@@ -98,7 +98,7 @@ class Gate:
             if checked.refused is None and checked.mode == "generated":
                 resting += tuple(run.notes["compose"]["prompt"].evidence)
             hits = {e.hit.chunk: e.hit for e in resting}
-            gone = hits.keys() - self._permitted(hits.values(), now, purpose)
+            gone = hits.keys() - self.permitted(hits.values(), now, purpose)
             guards = self._signals(checked.text, "answer") if decision and resting and not gone else not_run()
             run.note(
                 "release", decision=decision, guards=guards, commit=pointer.commit, sequence=pointer.sequence,
@@ -110,13 +110,18 @@ class Gate:
                 return Checked(REFUSAL, (), (), "refused", refused="no_evidence", usage=Usage(), label=label)
             return checked
 
-    def release_hits(self, hits: Hits, actor: Actor, run: Run, *, purpose: str) -> Hits:
-        """Look once more and drop what may no longer be seen, hits of a past commit too. Notes ``release``."""
+    def release_hits(
+        self, hits: Hits, actor: Actor, run: Run, *, purpose: str, as_of: int | None = None
+    ) -> Hits:
+        """Look once more and drop what may no longer be seen. Notes ``release``.
+
+        ``as_of``: the hits are of that past commit; a document that was removed since is judged by its last label.
+        """
         with run.time("release"):
             now, decision = self._look(actor, "search", purpose)
             pointer = self._ledger.catalog.pointer()
             offered = {h.chunk: h for h in (*hits.hits, *(e.hit for e in hits.evidence))}
-            kept = self._permitted(offered.values(), now, purpose) if decision else set()
+            kept = self.permitted(offered.values(), now, purpose, past=as_of is not None) if decision else set()
             run.note(
                 "release", decision=decision, guards=not_run(), commit=pointer.commit, sequence=pointer.sequence,
                 withdrawn=len(offered) - len(kept),
@@ -135,19 +140,24 @@ class Gate:
         now = self._policy.renew(actor)
         return now, self._policy.decide(now, action, purpose=purpose)
 
-    def _permitted(self, hits: Iterable[Hit], actor: Actor, purpose: str) -> set[str]:
-        """Chunks whose document is there now, with a label of now that flows to the asker."""
+    def permitted(self, hits: Iterable[Hit], actor: Actor, purpose: str, *, past: bool = False) -> set[str]:
+        """Chunks whose document is there now, with a label of now, its source's own included, that flows to the asker.
+
+        ``past``: a document that was removed since counts too, under the last label it had.
+        """
         at, sink, hits = self._ledger.now(), actor.sink(purpose), tuple(hits)
-        said = {} if self._look_at is None else self._look_at(sorted({hit.document for hit in hits}))
-        seen = {name: False for name, label in said.items() if label is None or not label.flows_to(sink, at)}
+        names = sorted({hit.document for hit in hits})
+        said = {} if self._look_at is None else self._look_at(names)
         kept = set()
-        for hit in hits:
-            if hit.document not in seen:
-                state = self._ledger.catalog.document(hit.document)
-                seen[hit.document] = state is not None and bool(state.label.flows_to(sink, at))
-            if seen[hit.document]:
-                kept.add(hit.chunk)
-        return kept
+        for name in names:
+            state = self._ledger.catalog.document(name)
+            if state is not None:
+                labels = [state.label, *([said[name]] if name in said else [])]
+            else:
+                labels = [self._ledger.catalog.last_label(name) if past else None]
+            if all(label is not None and label.flows_to(sink, at) for label in labels):
+                kept.add(name)
+        return {hit.chunk for hit in hits if hit.document in kept}
 
     def _signals(self, text: str, where: str) -> list[dict[str, Any]]:
         """What each guard says. One that fails is written ``failed``, and then nothing passes."""

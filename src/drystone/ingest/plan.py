@@ -9,8 +9,10 @@ read it changes.
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from drystone.errors import MassRemoval, SourceUnavailable, Unlabelled
@@ -98,13 +100,19 @@ class Plan:
             yield batch((), (), self.fallen)
 
 
+def identity(reader: Reader) -> str:
+    """``t:`` and 16 bytes of BLAKE2b over the parser's name, version and place: the same in every project."""
+    what = "\0".join(("parse", reader.name, reader.version, reader.target)).encode()
+    return "t:" + urlsafe_b64encode(blake2b(what, digest_size=16).digest()).rstrip(b"=").decode()
+
+
 def make(
     config: SourceConfig, origin: Source, run: str, *, settings: Settings, ledger: Ledger, allow_mass_removal: bool,
     listed: Callable[[int], None],
 ) -> Plan:  # fmt: skip
     """List the source and compare. Raises ``SourceUnavailable`` or ``MassRemoval`` before anything changes."""
     choice = Choice(config.options.get("parsers", {}), config.name)
-    transforms = {r.name: ledger.digest("t", "parse", r.name, r.version, r.target) for r in choice.all()}
+    transforms = {r.name: identity(r) for r in choice.all()}
     limits = (str(settings[f"ingest.{name}"]) for name in ("timeout_s", "memory_mb", "max_file_mb", "max_text_mb"))
     reading = ledger.digest(
         "t", *limits, *sorted(transforms.values()), repr(sorted(config.options.get("parsers", {}).items()))

@@ -261,6 +261,12 @@ class Catalog:
             labelled_at=label[6],
         )
 
+    def last_label(self, name: str) -> Label | None:
+        """The label in force of a document that is there or was removed; ``None`` if there never was one."""
+        with self._database.snapshot() as connection:
+            found = connection.execute(LABEL_AT, (name, OPEN, OPEN)).fetchone()
+            return None if found is None else replace(self._views.labels(connection)[found[0]], expires=found[1])
+
     def versions(self, numbers: Sequence[int]) -> dict[int, VersionState]:
         """The named versions; a number that no commit used is left out."""
         connection = self._database.read()

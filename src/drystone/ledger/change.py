@@ -182,7 +182,7 @@ class Application:
     def remove(self, name: str) -> None:
         row = self.connection.execute(DOCUMENT, (name,)).fetchone()
         if row is not None and self.connection.execute(CLOSE_VERSION, (self.n, row[0])).rowcount:
-            self.connection.execute(CLOSE_LABEL, (self.n, row[0]))
+            # Its label stays in force: what a past commit shows is released under the last one it had.
             self.connection.execute(DROP_FINGERPRINT, (row[0],))
             self.counts["removed"] += 1
             self.facts.append(["removed", name])
