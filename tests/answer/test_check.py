@@ -92,7 +92,8 @@ def test_supported_sentences_stay_with_numbers_in_order_of_use() -> None:
         ("Items may be returned within 45 weeks of delivery. [1]", "number"),
         ("Items may not be returned within 45 days of delivery. [1]", "negation"),
         ("Items may be returned to Rotterdam within 45 days of delivery. [1]", "name"),
-        ("Every customer receives a voucher after complaining loudly. [1]", "meaning"),
+        ("The customer receives a voucher after complaining loudly. [1]", "meaning"),
+        ("All items may always be returned. [1]", "negation"),
         ("Items may be returned within 45 days of delivery at https://evil.example/x. [1]", "link"),
         ("Items may be returned within 45 days of delivery ![x](https://evil.example/?q=1). [1]", "link"),
         ("Items may be returned within 45 days, write to a@evil.example. [1]", "link"),
@@ -135,6 +136,10 @@ def test_that_there_is_no_answer_is_believed_only_of_a_model_that_passed() -> No
     assert judged("NOT IN EVIDENCE", trusted=True).checked.refused == "not_supported"
     small = judged("Not in evidence.").checked
     assert small.mode == "quoted" and MODEL_FOUND_NOTHING in small.notes
+
+
+def test_the_place_that_a_model_copies_is_not_said() -> None:
+    assert judged(f"(Returns > Deadlines) {FIRST} [1]").checked.text == f"{FIRST} [1]"
 
 
 def test_a_sentence_cut_off_by_the_limit_is_left_out() -> None:

@@ -18,6 +18,7 @@ SAME = [
     ("The World Health Organization approved it.", "The WHO approved it."),
     ("São Paulo has an office.", "There is an office in Sao Paulo."),
     ("Refunds are not possible after 45 days.", "After 45 days refunds aren't possible."),
+    ("The half-sisters met Mary-Ann Smith.", "The half sisters met MaryAnn Smith."),
     ("The pump's seal is replaced.", "The pump’s seal gets replaced."),
     ("返品は45日以内に可能です。", "返品は45日以内に可能です。"),
     ("सामान 45 दिनों में लौटाया जा सकता है।", "सामान 45 दिनों में लौटाया जा सकता है।"),
@@ -36,6 +37,9 @@ OTHER = [
     ("Smoking is forbidden in the building.", "Smoking is permitted in the building.", "negation"),
     ("Revenue increased in the second quarter.", "Revenue decreased in the second quarter.", "negation"),
     ("Requests must come before the deadline.", "Requests must come after the deadline.", "negation"),
+    ("You may work from another country of the European Union.", "You may work from any country.", "negation"),
+    ("You may work from the European Union.", "You may work from all of Europe.", "name"),
+    ("Receipts may be handed in late.", "Receipts must be handed in late.", "negation"),
     ("Vaccines are stored in the fridge.", "Employees have paid leave.", "meaning"),
     ("返品は45日以内に可能です。", "配送には18ユーロかかります。", "number"),
 ]
@@ -55,6 +59,10 @@ def test_titles_lend_names_and_words_but_no_numbers() -> None:
     quote, title = "Its seal is replaced each year.", "Pump P-310 Rotterdam, 4000 hours"
     assert supports([quote], "The pump's seal is replaced each year in Rotterdam.", context=[title])
     assert supports([quote], "The seal is replaced each 4000 hours.", context=[title]).failed == "number"
+
+
+def test_a_title_alone_bears_no_sentence() -> None:
+    assert supports(["Ask two weeks before."], "Working elsewhere is possible.", context=["Working elsewhere"]).failed
 
 
 def test_meaning_is_asked_only_where_the_words_leave_it_open() -> None:

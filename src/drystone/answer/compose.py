@@ -35,7 +35,9 @@ If two lines contradict each other, state both.
 If no line answers the question, write only: {ABSENT}"""
 USER = "BEGIN {fence}\n{evidence}\nEND {fence}\n\nQuestion: {question}"
 
-TEMPLATE = "p:" + hashlib.sha256(f"1\n{SYSTEM}\n{USER}".encode()).hexdigest()[:32]
+LINE = "[{n}] {place}{text}"
+
+TEMPLATE = "p:" + hashlib.sha256("\n".join(["1", SYSTEM, USER, LINE]).encode()).hexdigest()[:32]
 QUOTED = "p:quoted-1"  # no text is written by a model, so there is no template
 
 
@@ -85,7 +87,7 @@ def choose(evidence: Sequence[Evidence], limit: int) -> tuple[Evidence, ...]:
 
 def messages(question: str, evidence: Sequence[Evidence], sentences: int) -> tuple[dict[str, str], ...]:
     """The two messages of the generated mode. Deterministic: the fence is a digest of what it encloses."""
-    lines = "\n".join(f"[{n}] {place(e)}{_data(e.quote)}" for n, e in enumerate(evidence, 1))
+    lines = "\n".join(LINE.format(n=n, place=place(e), text=_data(e.quote)) for n, e in enumerate(evidence, 1))
     fence = hashlib.sha256(lines.encode()).hexdigest()[:16]
     return (
         {"role": "system", "content": SYSTEM.format(sentences=sentences)},

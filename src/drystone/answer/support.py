@@ -139,9 +139,9 @@ def supports(
     return Finding("" if close >= SIMILAR else "meaning", share, close)
 
 
-def _counts(sentence: str) -> float:
-    """A sentence that is nothing but a quantity rests on the check of its numbers."""
-    return float(bool(numbers(sentence)))
+def _share(wanted: frozenset[str], text: str, sentence: str) -> float:
+    """Share of the wanted words that the text has; a sentence that is all quantity rests on the check of its numbers."""
+    return len(wanted & content(text)) / len(wanted) if wanted else float(bool(numbers(sentence)))
 
 
 # -- words -----------------------------------------------------------------------------------------
