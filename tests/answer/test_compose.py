@@ -69,6 +69,11 @@ def test_the_label_is_that_of_everything_inside_what_was_typed_included() -> Non
     assert {e.hit.document for e in prompt.evidence} == {"handbook:returns.md", "handbook:shipping.md"}
 
 
+def test_a_model_sees_only_what_is_relevant() -> None:
+    prompt = composed(request("generated"), hits(*evidence(RETURNS, 0.8, 0.3, 0.5)))
+    assert [e.score for e in prompt.evidence] == [0.8, 0.5]
+
+
 def test_a_quoted_prompt_has_the_label_of_what_it_quotes() -> None:
     found = hits(*evidence(RETURNS, 0.9, 0.1, 0.1), *evidence(SHIPPING, 0.2, 0.1, label=HR, name="shipping.md"))
     assert composed(request(), found).label == TYPED.join(STAFF)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REFUSAL_THRESHOLD = 0.5  # calibrated confidence below which we refuse; see docs/answers.md
 NEAR = 0.75  # a sentence is quoted only if it scores at least this share of the best one
 SAME = 0.8  # two sentences that share this much of their words say the same thing
+RELEVANT = 0.5  # ... and shown to a model only at this share: small models copy whatever they are shown
 SHOWN = 8  # most evidence sentences that a model sees
 ABSENT = "NOT IN EVIDENCE"
 
@@ -54,7 +55,8 @@ def compose(
     if not names:
         chosen = choose(hits.evidence, limit)
         return Prompt("quoted", (), chosen, _label(request, chosen), QUOTED, notes=hits.notes + notes)
-    shown = hits.evidence[:SHOWN]
+    best = max(e.score for e in hits.evidence)
+    shown = tuple(e for e in hits.evidence[:SHOWN] if e.score >= RELEVANT * best)
     return Prompt(
         mode="generated",
         messages=messages(request.text, shown, limit),

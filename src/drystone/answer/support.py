@@ -128,9 +128,7 @@ def supports(
     if _turned(sentence, evidence):
         return Finding("negation")
     wanted = content(sentence)
-    share, own = (
-        len(wanted & content(text)) / len(wanted) if wanted else _counts(sentence) for text in (around, quoted)
-    )
+    share, own = (_share(wanted, text, sentence) for text in (around, quoted))
     if share >= CONTAINED and own >= AT_LEAST:
         return Finding("", share)
     if own < AT_LEAST or similarity is None:
@@ -140,7 +138,7 @@ def supports(
 
 
 def _share(wanted: frozenset[str], text: str, sentence: str) -> float:
-    """Share of the wanted words that the text has; a sentence that is all quantity rests on the check of its numbers."""
+    """Of the wanted words, how many the text has; a sentence that is all quantity rests on the check of numbers."""
     return len(wanted & content(text)) / len(wanted) if wanted else float(bool(numbers(sentence)))
 
 
