@@ -454,7 +454,10 @@ def public_key(state: Path) -> bytes:
 
 
 def _no_such(ref: str) -> NotFound:
-    return NotFound(f"There is no {ref}, or you may not know of it.")
+    return NotFound(
+        f"There is no {ref}, or you may not know of it.",
+        todo="A document is written source:path; `drystone search` shows those that you may read.",
+    )
 
 
 __all__ = ["Part", "PassportView", "Project", "Snapshot", "open"]

@@ -223,6 +223,7 @@ def load(folder: Path, env: str | None = None, environ: Mapping[str, str] | None
         if key in environ:
             values[setting.name] = _cast(setting, environ[key], f"environment variable {key}")
             origins[setting.name] = f"environment {key}"
+    _unknown(environ)
     if not values["project.name"]:
         values["project.name"], origins["project.name"] = folder.name, "folder name"
 
@@ -234,6 +235,18 @@ def load(folder: Path, env: str | None = None, environ: Mapping[str, str] | None
 
 
 # -- reading ---------------------------------------------------------------------------------------
+def _unknown(environ: Mapping[str, str]) -> None:
+    """A variable that looks like a setting of ours and is none would be ignored: say so instead."""
+    known = {"DRYSTONE_" + setting.name.upper().replace(".", "_") for setting in TABLE}
+    for key in environ:
+        if key.startswith(tuple(f"DRYSTONE_{section.upper()}_" for section in _SECTIONS)) and key not in known:
+            raise SettingsError(
+                f"The environment variable {key} sets nothing.",
+                looked="We know DRYSTONE_ACTOR, DRYSTONE_ENV and DRYSTONE_SECTION_NAME for every setting.",
+                todo="Correct or remove it; `drystone settings` lists all settings.",
+            )
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:

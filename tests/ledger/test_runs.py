@@ -172,7 +172,7 @@ def test_a_refusal_has_a_passport_too(ledger: Ledger) -> None:
     assert answer.refused and answer.reason == "no_evidence" and answer.notes == () and answer.citations == ()
     with ledger.question("q", actor=BO, purpose="general", assistant=None) as run:
         early = run.refuse(Refused("The policy said no.", reason="policy"))
-    assert early.refused and early.reason == "policy" and early.text == ""
+    assert early.refused and early.reason == "policy" and early.text == "The policy said no."
     for one in (answer, early):
         assert ledger.passport(one.passport)["passport"] == one.passport
     assert states(ledger) == ["refused", "refused"]

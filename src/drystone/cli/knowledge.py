@@ -8,7 +8,7 @@ from typing import Any
 
 from drystone.cli import OK, PARTIAL, REFUSED
 from drystone.cli.output import emit, project
-from drystone.errors import Busy, MassRemoval, SourceUnavailable, UsageError
+from drystone.errors import Busy, LabelError, MassRemoval, SourceUnavailable, UsageError
 from drystone.project import Project, total
 from drystone.records import Answer, Report
 
@@ -104,7 +104,7 @@ def ask(options: argparse.Namespace) -> int:
 
 
 def answer_lines(answer: Answer) -> list[str]:
-    lines = [answer.text]
+    lines = [answer.text or "This was not answered."]
     if answer.refused:
         lines.append(f"refused: {answer.reason}")
     for c in answer.citations:
@@ -146,10 +146,11 @@ def relabel(options: argparse.Namespace) -> int:
             "relabel was told nothing to change.", todo="Name --readers, --classification, --regions, --purposes, ..."
         )
     with project(options) as kb:
-        label = kb.relabel(options.document, changes, reason=options.reason, actor=options.actor)
-        emit(
-            options, {"document": options.document, "label": label.to_dict()}, f"{options.document}: {label.to_dict()}"
-        )
+        try:
+            label = kb.relabel(options.document, changes, reason=options.reason, actor=options.actor).to_dict()
+        except LabelError as error:  # of what was written here, not of a document
+            raise UsageError(error.happened, looked=error.looked, todo=error.todo) from None
+        emit(options, {"document": options.document, "label": label}, f"{options.document}: {label}")
         return OK
 
 

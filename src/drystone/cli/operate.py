@@ -46,7 +46,7 @@ def check(options: argparse.Namespace) -> int:
         try:
             results.append({"check": name, "ok": True, "needed": needed, "detail": look()})
         except (DrystoneError, ImportError, OSError) as error:
-            results.append({"check": name, "ok": False, "needed": needed, "detail": str(error)})
+            results.append({"check": name, "ok": False, "needed": needed, "detail": _said(error)})
 
     probe("python", lambda: platform.python_version())
     for engine in ("lance", "pyarrow", "onnxruntime", "faiss", "cedarpy", "tokenizers", "pypdfium2"):
@@ -70,6 +70,8 @@ def check(options: argparse.Namespace) -> int:
         probe("free disk", lambda: f"{shutil.disk_usage(_there(s.state)).free / 1e9:.1f} GB free")
         for name, place in _embedded(s).items():
             probe(f"model {name}", place, needed=name == "minilm")
+        for source in s.sources:
+            probe(f"source {source.name}", lambda source=source: _source(source, s))  # type: ignore[misc]
         probe("parser isolation", lambda: isolation(s), needed=False)
         with project(options) as kb:
             probe("policies and people", lambda: f"policy set {kb.house.policy.digest}")
@@ -91,9 +93,25 @@ def _embedded(s: settings.Settings) -> dict[str, Callable[[], str]]:
     }
 
 
+def _source(source: settings.SourceConfig, s: settings.Settings) -> str:
+    """What a source looks at, once its configuration and its label rules make sense."""
+    from drystone.ingest.labels import Door
+    from drystone.plugins import load
+
+    Door(source)
+    paths = [Path(path) for path in load("sources", source.type)(source, s).watched()]
+    for path in paths:
+        path.stat()
+    return ", ".join(map(str, paths)) or source.type
+
+
 def _version(name: str) -> str:
     module = importlib.import_module(name)
     return str(getattr(module, "__version__", "present"))
+
+
+def _said(error: Exception) -> str:
+    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
 
 
 def _there(path: Path) -> Path:

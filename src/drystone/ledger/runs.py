@@ -166,7 +166,7 @@ class Question(Run):
         """End in a refusal that some step raised. It has a passport too, over the notes there are."""
         self._still_open()
         reason = cast("Reason", error.reason)
-        return self._answer(Checked("", (), (), "refused", refused=reason), "refused")
+        return self._answer(Checked(str(error), (), (), "refused", refused=reason), "refused")
 
     def _withhold(self, faults: Sequence[str]) -> None:
         self._end("withheld", failure="passport_incomplete", faults=list(faults))
