@@ -8,8 +8,6 @@ no text at all are refused as ``unsupported``.
 from __future__ import annotations
 
 import codecs
-import json
-import re
 
 from drystone.errors import ParseFailed
 from drystone.records import Parsed
@@ -20,7 +18,6 @@ _MARKS = (  # the longer ones first: a UTF-32 mark begins with a UTF-16 one
 )  # fmt: skip
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1b\x85"))
 _SAMPLE = 1 << 16
-_LOST = re.compile("[\ud800-\udfff]")
 
 
 def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -90,26 +87,3 @@ class TextParser:
     def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
         text, notes = decode(data)
         return Parsed(text, (), "", notes)
-
-
-class RowParser:
-    """A row of a ``rows`` source: JSON with ``title``, ``text`` and the media type of the text."""
-
-    name = "row"
-    version = "1"
-    media_types = ("application/vnd.drystone.row+json",)
-
-    def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
-        row = json.loads(data)
-        text = _LOST.sub("\ufffd", row["text"]).replace("\r\n", "\n").replace("\r", "\n")
-        if row["type"] == "text/markdown":
-            from drystone.ingest.parsers.markdown import render
-
-            parsed = render(text)
-        elif row["type"] == "text/html":
-            from drystone.ingest.parsers.html import render as render_html
-
-            parsed = render_html(text)
-        else:
-            parsed = Parsed(text, ())
-        return Parsed(parsed.text, parsed.blocks, _LOST.sub("\ufffd", row["title"]) or parsed.title, parsed.notes)

@@ -1,0 +1,34 @@
+"""A row of a table as a document: its text by the media type that the source names.
+
+Guarantees: what no UTF-8 can hold is replaced; the row's title stands before one that the text names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from drystone.ingest.parsers.html import render as render_html
+from drystone.ingest.parsers.markdown import render as render_markdown
+from drystone.records import Parsed
+
+_LOST = re.compile("[\ud800-\udfff]")
+
+
+class RowParser:
+    """A row of a ``rows`` source: JSON with ``title``, ``text`` and the media type of the text."""
+
+    name = "row"
+    version = "1"
+    media_types = ("application/vnd.drystone.row+json",)
+
+    def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
+        row = json.loads(data)
+        text = _LOST.sub("\ufffd", row["text"]).replace("\r\n", "\n").replace("\r", "\n")
+        if row["type"] == "text/markdown":
+            parsed = render_markdown(text)
+        elif row["type"] == "text/html":
+            parsed = render_html(text)
+        else:
+            parsed = Parsed(text, ())
+        return Parsed(parsed.text, parsed.blocks, _LOST.sub("\ufffd", row["title"]) or parsed.title, parsed.notes)
