@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -84,7 +84,8 @@ class Hostile:
         attempt("passwd", lambda: Path("/etc/passwd").read_text())
         attempt("kill", lambda: os.kill(os.getppid(), 0))
         libc = ctypes.CDLL(None, use_errno=True)
-        for number, way in ((425, "io_uring"), (101, "ptrace"), (321, "bpf"), (250, "keyctl"), (272, "unshare")):
-            if sys.maxsize > 2**32 and os.uname().machine == "x86_64" and libc.syscall(number, 0, 0, 0, 0) >= 0:
+        calls = ((425, 0, "io_uring"), (101, 16, "ptrace"), (321, 0, "bpf"), (250, 0, "keyctl"), (272, 0, "unshare"))
+        for number, first, way in calls if os.uname().machine == "x86_64" else ():
+            if libc.syscall(number, first, 0, 0, 0) >= 0 or ctypes.get_errno() != errno.EPERM:
                 open_ways.append(way)
         return "ways: " + " ".join(open_ways)

@@ -88,8 +88,8 @@ def test_there_is_no_way_out(pool: Pool, tmp_path: Path) -> None:
     assert kind(answer) == "ways: "
     code = f"from tests.ingest.hostile import Hostile; print(Hostile().escape(b'escape {secret}'))"
     root = Path(__file__).resolve().parents[2]
-    without = subprocess.run([REAL, "-c", code], cwd=root, capture_output=True, text=True).stdout
-    assert {"socket", "program", "fork", "secret"} <= set(without.split()), "the test sees a way out where there is one"
+    without = subprocess.run([REAL, "-c", code], cwd=root, capture_output=True, text=True, timeout=60).stdout
+    assert {"socket", "program", "fork", "secret", "ptrace"} <= set(without.split()), "the test sees a way out where there is one"
 
 
 def test_nothing_is_inherited(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
