@@ -1,5 +1,6 @@
-"""Documentation runs: every ``sh``, ``bash`` and ``python`` block of README and docs is executed, in order, in a
-temporary folder a page. A block after ``<!-- not run: reason -->`` is shown only, and needs that reason."""
+"""Documentation runs: every ``sh``, ``bash`` and ``python`` block of README and docs is executed, in order, in one
+shell and a temporary folder a page. What a ``print(...)`` with a comment says that it prints, it prints. A block
+after ``<!-- not run: reason -->`` is shown only, and needs that reason."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [p for p in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if p.exists()]
 BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^>]+) -->\s*\n)?^```(?P<kind>\w+)\n(?P<code>.*?)^```", re.M | re.S)
+SAID = re.compile(r"^print\(.*\)  +# (.+)$", re.M)
 RUN = {"python", "sh", "bash", "console"}
 
 
@@ -45,6 +47,8 @@ def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     done = subprocess.run(["bash", "-c", script(page)], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{page.name}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    promised = [said for kind, code in blocks(page) if kind == "python" for said in SAID.findall(code)]
+    assert not [said for said in promised if said not in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -25,6 +25,7 @@ def emit(options: argparse.Namespace, document: dict[str, Any], *lines: str) -> 
         print(line)
     if options.json:
         print(json.dumps(document, ensure_ascii=False))
+    sys.stdout.flush()
 
 
 class Bar:
