@@ -2,7 +2,7 @@
 
 Guarantees: spans are in order, in range, do not overlap, and together cover every character that is not white
 space; the work is linear in the text. Rules, no model: terminators with closing quotes, abbreviations, initials,
-decimals, CJK full stops, the danda, list items, and blank lines.
+decimals, CJK full stops, the danda, list items, rows of tables, and blank lines.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _BREAK = re.compile(
     rf"|(?P<danda>[।॥؟۔][{_CLOSE}]*)"
     rf"|(?P<dot>(?P<mark>[.!?…]+)[{_CLOSE}]*)(?=\s|$)"
     r"|(?P<line>\n(?=[ \t\r]*\n|[ \t]*(?:[-*•–‣▪●]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])[ \t]))"
+    r"|(?P<row>\n(?=[^\n|]{1,400} \| ))"  # each row of a table stands by itself
 )
 _WORD = re.compile(r"[^\s(\[\"'“‘«]{0,24}\Z")
 _NEXT = re.compile(r"[\s\"'“‘«(\[]{0,16}(\S?)")
