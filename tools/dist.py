@@ -11,23 +11,24 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 
 CONTAINERFILE = """\
-# Runs without root and with a read-only root file system; mount the project at /project.
+# Runs without root and with a read-only root file system; mount the project at /project, its state included.
 #   podman build -t drystone dist
-#   podman run --read-only --tmpfs /tmp -v ./helpdesk:/project drystone status
-FROM python:3.11-slim
-COPY *.whl /wheels/
-RUN python -m venv /opt/drystone \\
- && /opt/drystone/bin/pip install --no-cache-dir --no-index --find-links /wheels "drystone[local]" \\
- && rm -rf /wheels && useradd --uid 10001 --create-home drystone
+#   podman run --read-only --tmpfs /tmp --userns keep-id:uid=10001 -v ./helpdesk:/project drystone status
+FROM python:{python}-slim
+RUN useradd --uid 10001 --no-create-home drystone
+RUN --mount=type=bind,source=.,target=/wheels \\
+    python -m venv /opt/drystone \\
+ && /opt/drystone/bin/pip install --no-cache-dir --no-index --find-links /wheels "drystone[local]"
 USER 10001
 WORKDIR /project
-ENV PATH=/opt/drystone/bin:$PATH HOME=/tmp
+ENV PATH=/opt/drystone/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 ENTRYPOINT ["drystone"]
 """
 
@@ -36,15 +37,34 @@ def run(*command: str | Path) -> None:
     subprocess.run([str(c) for c in command], cwd=ROOT, check=True)
 
 
+def locked() -> str:
+    """What the wheels of dist/ were locked for: the lock file, the interpreter and the machine."""
+    lock = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
+    return f"{lock} {sys.implementation.cache_tag} {sysconfig.get_platform()}\n"
+
+
+def download(pip: tuple[str, ...]) -> None:
+    """The locked wheels, unless they are there; those of an earlier lock go, or pip would choose between two."""
+    stamp = DIST / "LOCKED"
+    if stamp.exists() and stamp.read_text() == locked():
+        return
+    stamp.unlink(missing_ok=True)
+    for stale in DIST.glob("*.whl"):
+        if not stale.name.startswith("drystone_model_"):
+            stale.unlink()
+    run(*pip, "download", "--require-hashes", "--only-binary", ":all:", "--dest", DIST, "-r", "requirements.lock")
+    stamp.write_text(locked())
+
+
 def main() -> None:
     DIST.mkdir(exist_ok=True)
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    download(pip)
     for stale in DIST.glob("drystone-[0-9]*.whl"):
         stale.unlink()
-    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", DIST, ".")
     run(sys.executable, "tools/models.py", "wheels", "--out", DIST)
-    run(*pip, "download", "--require-hashes", "--only-binary", ":all:", "--dest", DIST, "-r", "requirements.lock")
-    (DIST / "Containerfile").write_text(CONTAINERFILE)
+    (DIST / "Containerfile").write_text(CONTAINERFILE.format(python=f"{sys.version_info[0]}.{sys.version_info[1]}"))
     (DIST / "requirements.lock").write_bytes((ROOT / "requirements.lock").read_bytes())
     wheels = sorted(DIST.glob("*.whl"))
     sums = [f"{hashlib.sha256(w.read_bytes()).hexdigest()}  {w.name}" for w in wheels]
