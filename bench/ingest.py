@@ -88,11 +88,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temp:
         root = Path(temp)
 
-        from drystone.index.minilm import builtin
+        from drystone.index.minilm import MiniLM
         from drystone.settings import load
 
         home = folder(root / "real", 10 if quick else 60, 12)
-        meter = Timed(builtin(load(home)))
+        meter = Timed(MiniLM({"type": "builtin"}, settings=load(home)))
         meter.inner.embed(["warm up"])
         with drystone.open(home, embedder=meter) as kb:
             seconds, report = timed(lambda: kb.ingest(actor="o"))
