@@ -68,8 +68,7 @@ def main() -> None:
     every = labels(rng, 400)
     x = rng.standard_normal((ROWS, D)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    vectors = Vectors(D, 1)
-    vectors.append(x)
+    vectors = Vectors(D, 1).grown(x)
     found = [np.sort(rng.choice(ROWS, 200, replace=False)).astype(np.int32) for _ in range(200)]
     offsets = np.cumsum([0, *map(len, found)]).astype(np.int64)
     words = Words()

@@ -56,9 +56,8 @@ def scan(n: int) -> dict[str, Any]:
     x = clustered(n, rng)
     queries = x[rng.integers(0, n, QUESTIONS)] + 0.03 * rng.standard_normal((QUESTIONS, D)).astype(np.float32)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    vectors = Vectors(D, 2)
     started = time.perf_counter()
-    vectors.append(x)
+    vectors = Vectors(D, 2).grown(x)
     built = time.perf_counter() - started
     raw = faiss.IndexScalarQuantizer(D, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
     raw.train(x[:100_000])

@@ -38,7 +38,7 @@ def postings(texts: Sequence[Sequence[int]], first: int = 0) -> Postings:
 def store(x: np.ndarray, texts: list[list[int]], cuts: Sequence[int] = ()) -> tuple[scan.Vectors, Words, np.ndarray]:
     vectors, words = scan.Vectors(D, 1), Words()
     for a, b in zip([0, *cuts], [*cuts, len(x)], strict=True):
-        vectors.append(x[a:b])
+        vectors = vectors.grown(x[a:b])
         words.append(postings(texts[a:b], a))
     return vectors, words, np.array([len(t) for t in texts], np.int32)
 
@@ -102,7 +102,7 @@ def test_the_ceiling_holds_and_the_ranking_is_the_brute_one(share: float, monkey
     x[100] = 0  # without a vector
     vectors = scan.Vectors(D, 2)
     for a, b in ((0, 1000), (1000, 1001), (1001, 6500), (6500, 7000)):
-        vectors.append(x[a:b])
+        vectors = vectors.grown(x[a:b])
     assert len(vectors) == 7000 and np.array_equal(vectors.take(np.arange(7000)), x)
     mask = rng.random(7000) < share
     mask[[10, 5000, 5049]] = True
@@ -146,3 +146,23 @@ def test_parts_of_a_request_vote() -> None:
     merged = fuse.merge(ranking([1, 2], [0.9, 0.1]), [ranking([3, 2], [0.8, 0.7]), ranking([3], [0.6])], 3)
     assert merged.rows.tolist() == [1, 3, 2] or merged.rows.tolist() == [3, 1, 2]
     assert merged.scores[0] <= 1 and merged.exact
+
+
+def test_a_search_that_runs_is_not_disturbed_by_what_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "SMALL", 64)
+    rng = np.random.default_rng(11)
+    x, mask = unit(rng, 3000), np.ones(1000, bool)
+    packed, query = np.packbits(mask, bitorder="little"), unit(rng, 1)[0]
+    first = scan.Vectors(D, 2).grown(x[:1000])
+    before = first.best(query, mask, packed, 1000, 100)
+    last = first
+    for start in range(1000, 3000, 250):  # codes are added to, and trained anew, in successors alone
+        last = last.grown(x[start : start + 250])
+        again = first.best(query, mask, packed, 1000, 100)
+        assert again.rows.tolist() == before.rows.tolist() and again.ceiling == before.ceiling
+    assert len(first) == 1000 and len(last) == 3000 and np.array_equal(last.take(np.arange(3000)), x)
+    words = Words()
+    words.append(postings([[1], [2]]))
+    more = Words(words)
+    more.append(postings([[1]], 2))
+    assert words.frequency(np.uint64(1), np.ones(3, bool)) == 1 and more.frequency(np.uint64(1), np.ones(3, bool)) == 2

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from drystone.lake import Reader
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Corpus:
-    """One generation's rows. ``append`` under a lock; readers use what ``len`` said before."""
+    """One generation's rows at one pointer. Never changed: a search that runs keeps the rows that it began with."""
 
     generation: str | None
     chunk: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Corpus:
         return len(self.chunk)
 
     def grown(self, reader: Reader, threads: int) -> Corpus:
-        """With the rows above the last one. The arrays are new, so a search that runs keeps its own."""
+        """With the rows above the last one."""
         first, last = len(self), int(self.chunk[-1]) if len(self) else -1
         rows = reader.chunk_rows(after=last)
         chunk = np.concatenate([self.chunk, rows.chunk])
@@ -60,30 +60,29 @@ class Corpus:
             if known.any() or vectors is not None:
                 dimensions = vectors.dimensions if vectors is not None else found.shape[1]
                 if vectors is None:
-                    vectors = Vectors(dimensions, threads)
-                    vectors.append(np.zeros((first, dimensions), np.float32))
+                    vectors = Vectors(dimensions, threads).grown(np.zeros((first, dimensions), np.float32))
                 if known.all() and len(number) == len(rows.chunk):
-                    vectors.append(found)
+                    vectors = vectors.grown(found)
                 elif len(rows.chunk):
                     whole = np.zeros((len(rows.chunk), dimensions), np.float32)
                     whole[place[known]] = found[known]
-                    vectors.append(whole)
+                    vectors = vectors.grown(whole)
                 embedded[first + place[known]] = True
         posted = np.concatenate([self.posted, rows.tokens == 0])
-        segment = self.segment
+        segment, words = self.segment, Words(self.words)
         for new in reader.postings(after=self.segment):
             segment = max(segment, new.number)
             at = np.minimum(np.searchsorted(chunk, new.chunks), max(len(chunk) - 1, 0))
             mine = chunk[at] == new.chunks if len(chunk) else np.zeros(len(at), bool)
             if not mine.all():  # of rows that a clean-up took away
                 edges = np.concatenate([[0], np.cumsum(mine)])[new.offsets]
-                self.words.append(Postings(new.terms, edges, at[mine].astype(np.int32), new.counts[mine]))
+                words.append(Postings(new.terms, edges, at[mine].astype(np.int32), new.counts[mine]))
             else:
-                self.words.append(Postings(new.terms, new.offsets, at.astype(np.int32), new.counts))
+                words.append(Postings(new.terms, new.offsets, at.astype(np.int32), new.counts))
             posted[at[mine]] = True
         return Corpus(
             self.generation, chunk, np.concatenate([self.version, rows.version]),
-            np.concatenate([self.tokens, rows.tokens]), embedded, posted, vectors, self.words, segment,
+            np.concatenate([self.tokens, rows.tokens]), embedded, posted, vectors, words, segment,
         )  # fmt: skip
 
     def require(self, mask: NDArray[np.bool_]) -> None:

@@ -1,7 +1,7 @@
 """The sentences that an answer can rest on, and the chance that they answer the question.
 
 Guarantees: a quote is a slice of its document's text; every score lies in 0..1. ``confidence`` is a logistic function
-of seven features that a person can read; its coefficients are fitted and measured by ``bench/quality.py --calibrate``
+of six features that a person can read; its coefficients are fitted and measured by ``bench/quality.py --calibrate``
 on questions with and without an answer, and nothing else decides whether we refuse for want of evidence.
 """
 
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from drystone.records import Evidence, Hit
 
-FEATURES = ("bias", "sentence", "passage", "covered", "covered_passage", "words", "margin", "kind")
+FEATURES = ("bias", "sentence", "passage", "covered", "covered_passage", "words", "margin")
 # Fitted by bench/quality.py --calibrate; order as in FEATURES. One set with an embedder, one for words alone.
-WITH_MEANING = (-6.0, 3.0, 3.0, 1.5, 2.0, 1.0, 0.5, 0.5)
-BY_WORDS = (-3.0, 0.0, 0.0, 2.0, 3.0, 1.0, 0.0, 0.5)
+WITH_MEANING = (-5.167, 2.056, 2.547, 1.683, 1.251, 0.747, 2.453)
+BY_WORDS = (-2.954, 0.0, 0.0, 2.093, 1.796, 1.87, 0.0)
 READ = 4  # hits whose sentences are looked at
 SENTENCES = 12  # most sentences of one hit
 _KEPT = 20_000  # sentence vectors remembered (30 MB at 384 dimensions)
@@ -104,7 +104,6 @@ class Reader:
             "covered_passage": max(self._covered(question, f"{hit.title} {hit.text}") for hit in {home, hits[0]}),
             "words": words,
             "margin": float(near.max() - np.median(near)),
-            "kind": float(kind[best]),
         }
         return evidence, features
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -41,77 +41,89 @@ class Best:
     ceiling: float
 
 
+@dataclass(frozen=True, slots=True)
 class _Leaf:
-    """Up to ``LEAF`` rows, their codes and how far off these are."""
+    """Up to ``LEAF`` rows, codes of the first ``coded`` of them, and how far off these are. Never changed: a search
+    that runs keeps the leaf that it began with. ``x`` may have room for rows that only a successor counts."""
 
-    def __init__(self, dimensions: int) -> None:
-        self.x: Floats = np.empty((0, dimensions), np.float32)
-        self.count = 0
-        self.coded = 0  # rows that have codes
-        self.trained = 0  # rows when the codes were trained
-        self.codes: Any = None
-        self.bounds: Any = None
-        self.axes: Floats | None = None
-        self.code_error = self.bound_error = 0.0
+    x: Floats
+    count: int
+    coded: int = 0
+    trained: int = 0  # rows when the codes were trained
+    codes: Any = None
+    bounds: Any = None
+    axes: Floats | None = None
+    code_error: float = 0.0
+    bound_error: float = 0.0
 
-    def append(self, rows: Floats) -> None:
+    def grown(self, rows: Floats) -> _Leaf:
         need = self.count + len(rows)
         if self.count == 0 and len(rows) == LEAF:
-            self.x = rows  # a full leaf is a view of what was read
-        else:
-            if need > len(self.x) or not self.x.flags.writeable:
-                grown = np.empty((min(LEAF, max(need, 2 * len(self.x), 1024)), rows.shape[1]), np.float32)
-                grown[: self.count] = self.x[: self.count]
-                self.x = grown
-            self.x[self.count : need] = rows
-        self.count = need
+            return replace(self, x=rows, count=need)  # a full leaf is a view of what was read
+        x = self.x
+        if need > len(x):
+            x = np.empty((min(LEAF, max(need, 2 * len(x), 1024)), rows.shape[1]), np.float32)
+            x[: self.count] = self.x[: self.count]
+        x[self.count : need] = rows
+        return replace(self, x=x, count=need)
 
-    def encode(self) -> None:
-        """Codes for the rows that have none; trained anew when the leaf has doubled."""
+    def encoded(self) -> _Leaf:
+        """With codes for its rows, once more than ``SMALL`` have none; trained anew when the leaf has doubled."""
         import faiss
 
-        if self.count < SMALL:
-            return
-        x = self.x[: self.count]
+        if self.count - self.coded < (SMALL if self.count < LEAF else 1):
+            return self
+        x, d = self.x[: self.count], self.x.shape[1]
         if self.count >= 2 * self.trained:
-            d = x.shape[1]
             sample = x[:: max(1, self.count // 4096)]
-            _, axes = np.linalg.eigh(sample.T @ sample)
-            self.axes = np.ascontiguousarray(axes[:, ::-1][:, : min(LEADING, d)], np.float32)
-            self.codes = _quantizer(faiss, d)
-            self.bounds = _quantizer(faiss, self.axes.shape[1] + 1)
-            self.codes.train(x)  # on all rows: a value outside of the trained range would be cut off
-            self.bounds.train(self._outline(x))
-            self.trained, self.coded, self.code_error, self.bound_error = self.count, 0, 0.0, 0.0
-        for start in range(self.coded, self.count, 16384):
+            axes = np.ascontiguousarray(np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, : min(LEADING, d)], np.float32)
+            codes, bounds, coded, code_error, bound_error = _quantizer(d), _quantizer(axes.shape[1] + 1), 0, 0.0, 0.0
+            codes.train(x)  # on all rows: a value outside of the trained range would be cut off
+            bounds.train(_outline(x, axes))
+            trained = self.count
+        else:
+            assert self.axes is not None  # trained before
+            axes, trained, coded = self.axes, self.trained, self.coded
+            codes, bounds = faiss.clone_index(self.codes), faiss.clone_index(self.bounds)
+            code_error, bound_error = self.code_error, self.bound_error
+        for start in range(coded, self.count, 16384):
             block = x[start : start + 16384]
-            self.code_error = max(self.code_error, _add(self.codes, block))
-            self.bound_error = max(self.bound_error, _add(self.bounds, self._outline(block)))
-        self.coded = self.count
+            code_error = max(code_error, _add(codes, block))
+            bound_error = max(bound_error, _add(bounds, _outline(block, axes)))
+        return _Leaf(x=self.x, count=self.count, coded=self.count, trained=trained, codes=codes, bounds=bounds,
+                     axes=axes, code_error=code_error, bound_error=bound_error)  # fmt: skip
 
-    def _outline(self, x: Floats) -> Floats:
-        assert self.axes is not None  # trained before anything is outlined
-        lead = x @ self.axes
-        rest = np.sqrt(np.maximum(np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", lead, lead), 0.0))
-        return np.concatenate([lead, rest[:, None].astype(np.float32)], axis=1)
-
-    def search(self, query: Floats, packed: NDArray[np.uint8], k: int, stage: Stage) -> tuple[Rows, float]:
-        """Local rows of the k best by code, and a ceiling for the rest of the leaf's permitted rows."""
+    def search(
+        self, query: Floats, mask: NDArray[np.bool_], packed: NDArray[np.uint8], k: int, stage: Stage
+    ) -> tuple[Rows, float]:
+        """Local rows of the k best by code and all that have none, and a ceiling for the other permitted rows."""
         import faiss
 
         engine: Any = faiss  # its stubs do not know the arrays that it takes
+        tail = np.flatnonzero(mask[self.coded : self.count]) + self.coded
+        if self.axes is None:
+            return tail, -np.inf
         index, error = (self.bounds, self.bound_error) if stage == "bound" else (self.codes, self.code_error)
-        asked = self._outline(query[None]) if stage == "bound" else query[None]
+        asked = _outline(query[None], self.axes) if stage == "bound" else query[None]
         parameters = engine.SearchParameters(sel=engine.IDSelectorBitmap(packed))
         scores, found = index.search(asked, k, params=parameters)
         rows = found[0][found[0] >= 0]
-        if len(rows) < k:
-            return rows, -np.inf  # every permitted row of the leaf is among them
-        length = float(np.linalg.norm(asked))
-        return rows, float(scores[0][-1]) + length * (error + float(_ROUNDING))
+        # With fewer than k, every permitted row is among them.
+        length = float(np.linalg.norm(asked)) * (error + float(_ROUNDING))
+        ceiling = float(scores[0][-1]) + length if len(rows) == k else -np.inf
+        return np.concatenate([rows, tail]), ceiling
 
 
-def _quantizer(faiss: Any, d: int) -> Any:
+def _outline(x: Floats, axes: Floats) -> Floats:
+    """Principal coordinates, and the norm of what they leave out."""
+    lead = x @ axes
+    rest = np.sqrt(np.maximum(np.einsum("ij,ij->i", x, x) - np.einsum("ij,ij->i", lead, lead), 0.0))
+    return np.concatenate([lead, rest[:, None].astype(np.float32)], axis=1)
+
+
+def _quantizer(d: int) -> Any:
+    import faiss
+
     return faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
 
 
@@ -131,34 +143,54 @@ def _products(x: Floats, rows: Rows, query: Floats) -> Floats:
     return out
 
 
+class _Threads:
+    """Threads for a scan, started at the first one that needs them."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._lock = max(1, count), threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def each(self, work: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+        if self._count == 1 or len(items) < 2:
+            return [work(item) for item in items]
+        with self._lock:
+            self._pool = self._pool or ThreadPoolExecutor(self._count, thread_name_prefix="scan")
+        return list(self._pool.map(work, items))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._pool is not None:
+                self._pool.shutdown()
+                self._pool = None
+
+
 class Vectors:
-    """All vectors of one generation, in the order they were appended. Thread-safe for one appender."""
+    """All vectors of one generation, in the order they came. Never changed: ``grown`` gives a successor that shares
+    what it can, so a search that runs is not disturbed. One line of successors only."""
 
     def __init__(self, dimensions: int, threads: int = 2) -> None:
         self.dimensions = dimensions
         self._leaves: list[_Leaf] = []
-        self._threads = max(1, threads)
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
+        self._threads = _Threads(threads)
 
     def __len__(self) -> int:
         return sum(leaf.count for leaf in self._leaves)
 
-    def append(self, vectors: Floats) -> None:
-        """Rows of length 1, shape (n, dimensions); row numbers go on from ``len(self)``."""
+    def grown(self, vectors: Floats) -> Vectors:
+        """With rows of length 1 (or 0), shape (n, dimensions); row numbers go on from ``len(self)``."""
         import faiss
 
         faiss.omp_set_num_threads(1)
-        start = 0
-        with self._lock:
-            while start < len(vectors):
-                if not self._leaves or self._leaves[-1].count == LEAF:
-                    self._leaves.append(_Leaf(self.dimensions))
-                leaf = self._leaves[-1]
-                stop = min(len(vectors), start + LEAF - leaf.count)
-                leaf.append(vectors[start:stop])
-                start = stop
-            self._each(lambda leaf: leaf.encode(), [leaf for leaf in self._leaves if leaf.coded < leaf.count])
+        after = Vectors(self.dimensions)
+        after._threads, leaves, start, first = self._threads, list(self._leaves), 0, max(0, len(self._leaves) - 1)
+        while start < len(vectors):
+            if not leaves or leaves[-1].count == LEAF:
+                leaves.append(_Leaf(np.empty((0, self.dimensions), np.float32), 0))
+            stop = min(len(vectors), start + LEAF - leaves[-1].count)
+            leaves[-1] = leaves[-1].grown(vectors[start:stop])
+            start = stop
+        after._leaves = leaves[:first] + self._each(lambda leaf: leaf.encoded(), leaves[first:])
+        return after
 
     def take(self, rows: Rows) -> Floats:
         """The float32 rows themselves, shape (len(rows), dimensions)."""
@@ -200,9 +232,10 @@ class Vectors:
 
         def one(n: int) -> tuple[Rows, float]:
             leaf, start = self._leaves[n], n * LEAF
-            if not leaf.coded:
-                return np.flatnonzero(mask[start : start + leaf.count]) + start, -np.inf
-            rows, ceiling = leaf.search(query, packed[start // 8 : (start + leaf.count + 7) // 8], share, stage)
+            stop = start + leaf.count
+            rows, ceiling = leaf.search(
+                query, mask[start:stop], packed[start // 8 : (start + leaf.coded + 7) // 8], share, stage
+            )
             return rows + start, ceiling
 
         parts = self._each(one, list(range(len(self._leaves))))
@@ -212,13 +245,7 @@ class Vectors:
         return Best(rows[order], scores[order], max(part[1] for part in parts))
 
     def _each(self, work: Callable[[Any], Any], items: list[Any]) -> list[Any]:
-        if self._threads == 1 or len(items) < 2:
-            return [work(item) for item in items]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="scan")
-        return list(self._pool.map(work, items))
+        return self._threads.each(work, items)
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        self._threads.close()

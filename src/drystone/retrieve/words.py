@@ -51,8 +51,9 @@ class Scored:
 class Words:
     """Postings that grow by segments; small ones are merged as they come, so a question reads few."""
 
-    def __init__(self) -> None:
-        self._segments: tuple[Postings, ...] = ()
+    def __init__(self, before: Words | None = None) -> None:
+        """``before``: share its segments; what is appended here does not show there."""
+        self._segments: tuple[Postings, ...] = () if before is None else before._segments
 
     def append(self, segment: Postings) -> None:
         """Rows of a later segment come after those of an earlier one."""
