@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from drystone.errors import DigestMismatch, EngineMissing, SettingsError
-from drystone.index import weights
+from drystone.models import weights
 from drystone.index.minilm import MiniLM, OnnxEmbedder
 from drystone.settings import Settings, defaults
 from drystone.testing import check_embedder

@@ -145,9 +145,9 @@ def test_other_weights_are_not_used(tmp_path: Path) -> None:
 
 def test_a_known_name_with_another_file_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "smollm2").mkdir()
-    (tmp_path / "smollm2" / weights.SMOLLM2.file).write_bytes(b"GGUF")
+    (tmp_path / "smollm2" / next(iter(weights.SMOLLM2.files))).write_bytes(b"GGUF")
     with pytest.raises(DigestMismatch):
-        weights.verify(tmp_path / "smollm2" / weights.SMOLLM2.file, weights.SMOLLM2.sha256)
+        weights.verify(tmp_path / "smollm2", weights.SMOLLM2.files)
 
 
 def test_missing_weights_say_where_we_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,6 @@ WRONG = {
     "[[users]]\nname = 'bo'\n[[users]]\nname = 'bo'": "users.bo is there twice",
     "[[groups]]\nname = 'g'\n[[groups]]\nname = 'g'": "groups.g is there twice",
     "[[users]]\nname = 'bo'\ngroups = ['a', 'a']": "users.bo.groups names somebody twice",
-    "[[groups]]\nname = 'g'\nmembers = ['group:nowhere']": "group:nowhere",
     "[[groups]]\nname = 'g'\nmembers = ['customer:1']": "groups.g.members",
     "[[groups]]\nname = 'g'\nmembers = ['everyone']": "groups.g.members",
     "[[groups]]\nname = 'g'\nmembers = ['group:']": "groups.g.members",
@@ -116,3 +115,13 @@ def test_nesting_is_reachability(edges: set[tuple[int, int]], start: int) -> Non
         todo += new
     found = actor(f"[[users]]\nname = 'bo'\ngroups = ['g{start}']\n{groups}".encode(), "bo").groups
     assert set(found) == {f"g{n}" for n in reached}
+
+
+def test_a_group_that_nobody_is_in_yet_gives_nobody_anything(tmp_path: Path) -> None:
+    """As in the documentation: a group may hold one that another file, or nobody yet, fills."""
+    (tmp_path / "users.toml").write_text(
+        "[[users]]\nname = 'bo'\ngroups = ['staff']\n[[groups]]\nname = 'staff'\nmembers = ['group:engineering', 'cy']\n"
+    )
+    policy = Policy.open(tmp_path, settings=defaults(tmp_path))
+    assert "group:staff" in policy.actor("bo").principals & policy.actor("cy").principals
+    assert "group:engineering" not in policy.actor("bo").principals

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from drystone.answer.support import NEGATIONS, words
-from drystone.records import Evidence, Hits, Label, Prompt, Request, join_all
+from drystone.records import Evidence, Hits, Label, Prompt, Request, Trust, join_all
 
 if TYPE_CHECKING:
     from drystone.settings import Settings
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REFUSAL_THRESHOLD = 0.5  # calibrated confidence below which we refuse; see docs/answers.md
 NEAR = 0.75  # a sentence is quoted only if it scores at least this share of the best one
 SAME = 0.8  # two sentences that share this much of their words say the same thing
+TRUSTED = 0.66  # trusted evidence at this share of the best score speaks instead of what anybody could have written
 RELEVANT = 0.5  # ... and shown to a model only at this share: small models copy whatever they are shown
 SHOWN = 8  # most evidence sentences that a model sees
 ABSENT = "NOT IN EVIDENCE"
@@ -52,11 +53,13 @@ def compose(
         return Prompt("refused", (), (), request.label, QUOTED, notes=hits.notes)
     limit = int(settings["answer.sentences"])
     names, notes = _models(request, configured, grounded)
+    evidence, left_out = standing(hits.evidence, limit)
+    notes = notes + left_out
     if not names:
-        chosen = choose(hits.evidence, limit)
+        chosen = choose(evidence, limit)
         return Prompt("quoted", (), chosen, _label(request, chosen), QUOTED, notes=hits.notes + notes)
-    best = max(e.score for e in hits.evidence)
-    shown = tuple(e for e in hits.evidence[:SHOWN] if e.score >= RELEVANT * best)
+    best = max(e.score for e in evidence)
+    shown = tuple(e for e in evidence[:SHOWN] if e.score >= RELEVANT * best)
     return Prompt(
         mode="generated",
         messages=messages(request.text, shown, limit),
@@ -67,6 +70,19 @@ def compose(
         notes=hits.notes + notes,
         max_tokens=int(settings["answer.max_tokens"]),
     )
+
+
+def standing(evidence: Sequence[Evidence], limit: int) -> tuple[Sequence[Evidence], tuple[str, ...]]:
+    """Evidence that may speak: what anybody could have written does not, where what somebody answers for does.
+
+    Untrusted evidence that would be quoted is left out, and that is said, if trusted evidence scores at least
+    ``TRUSTED`` of the best. Where nothing trusted answers, it speaks, under its label.
+    """
+    trusted = [e for e in evidence if e.hit.label.trust is Trust.trusted]
+    out = sum(e.hit.label.trust is Trust.untrusted for e in choose(evidence, limit))
+    if not out or not trusted or max(e.score for e in trusted) < TRUSTED * max(e.score for e in evidence):
+        return evidence, ()
+    return trusted, (f"untrusted:{out} passages left out, because trusted ones answer",)
 
 
 def choose(evidence: Sequence[Evidence], limit: int) -> tuple[Evidence, ...]:

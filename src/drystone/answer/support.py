@@ -12,8 +12,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+
+from drystone.index.terms import stem
 
 CONTAINED = 0.6  # share of a sentence's content words that its evidence must have ...
 SIMILAR = 0.6  # ... or, where meanings are this close (cosine) ...
@@ -165,18 +165,6 @@ def _bare(text: str) -> str:
     """Compatible forms made equal, and Latin letters without their accents."""
     apart = unicodedata.normalize("NFKD", text)
     return unicodedata.normalize("NFKC", re.sub("(?<=[A-Za-z])[\u0300-\u036f]", "", apart))
-
-
-@lru_cache(maxsize=50_000)
-def stem(word: str) -> str:
-    return str(_stemmer().stemWord(word)) if word.isascii() else word
-
-
-@lru_cache(maxsize=1)
-def _stemmer() -> Any:
-    import snowballstemmer  # type: ignore[import-untyped,unused-ignore]
-
-    return snowballstemmer.stemmer("english")
 
 
 # -- numbers ---------------------------------------------------------------------------------------

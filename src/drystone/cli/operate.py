@@ -84,13 +84,9 @@ def check(options: argparse.Namespace) -> int:
 
 def _embedded(s: settings.Settings) -> dict[str, Callable[[], str]]:
     """Where each embedded model lies, by name."""
-    from drystone.index import weights as embedders
-    from drystone.models import weights as chat
+    from drystone.models import weights
 
-    return {
-        embedders.MINILM.name: lambda: str(embedders.find(embedders.MINILM, s)),
-        **{name: lambda model=model: str(chat.find(model, s).parent) for name, model in chat.KNOWN.items()},  # type: ignore[misc]
-    }
+    return {name: lambda model=model: str(weights.find(model, s)) for name, model in weights.KNOWN.items()}  # type: ignore[misc]
 
 
 def _source(source: settings.SourceConfig, s: settings.Settings) -> str:
@@ -203,13 +199,9 @@ def models_fetch(options: argparse.Namespace) -> int:
 
 def _pinned() -> dict[str, dict[str, str]]:
     """The files of every embedded model and their SHA-256, as this release was measured with."""
-    from drystone.index import weights as embedders
-    from drystone.models import weights as chat
+    from drystone.models import weights
 
-    return {
-        embedders.MINILM.name: dict(embedders.MINILM.files),
-        **{name: {model.file: model.sha256} for name, model in chat.KNOWN.items()},
-    }
+    return {name: dict(model.files) for name, model in weights.KNOWN.items()}
 
 
 def _target(options: argparse.Namespace) -> Path:

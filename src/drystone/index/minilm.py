@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drystone.errors import EngineMissing, SettingsError
-from drystone.index.weights import MINILM, file_digest, find, verify
+from drystone.models.weights import MINILM, file_digest, find, verify
 from drystone.settings import Settings
 
 WINDOW = 256  # word pieces with [CLS] and [SEP], what all-MiniLM-L6-v2 was published with

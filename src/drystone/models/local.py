@@ -46,15 +46,16 @@ class LocalModel:
                 looked="A llama_cpp model may have: path, sha256, model, context.",
             )
         self._path = str(config.options.get("path", ""))
-        known = weights.KNOWN.get(str(config.options.get("model", "smollm2")))
+        known = weights.CHAT.get(str(config.options.get("model", "smollm2")))
         if bool(self._path) != ("sha256" in config.options) or (known is None and not self._path):
             raise SettingsError(
                 f"The model {config.name!r} is not pinned.",
-                looked=f"A llama_cpp model is one of {', '.join(weights.KNOWN)}, or a path with its sha256.",
+                looked=f"A llama_cpp model is one of {', '.join(weights.CHAT)}, or a path with its sha256.",
                 todo='Write model = "smollm2", or path = "FILE.gguf" and sha256 = "...".',
             )
         self._known = known
-        self._sha256 = str(config.options["sha256"]) if self._path or known is None else known.sha256
+        pinned = "" if known is None else next(iter(known.files.values()))
+        self._sha256 = str(config.options["sha256"]) if self._path else pinned
         self.digest = "sha256:" + self._sha256.lower()
         self._context = int(config.options.get("context", CONTEXT))
         self._threads = int(settings["models.threads"])
@@ -168,8 +169,8 @@ class LocalModel:
             file = (self._settings.folder / self._path).expanduser()
         else:
             assert self._known is not None  # the constructor refused everything else
-            file = weights.find(self._known, self._settings)
-        weights.verify(file, self._sha256)
+            file = weights.find(self._known, self._settings) / next(iter(self._known.files))
+        weights.verify(file.parent, {file.name: self._sha256})
         return file
 
     def _started(self, deadline: float) -> _Child:

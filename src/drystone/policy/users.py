@@ -78,9 +78,7 @@ def read(data: bytes) -> Directory:
         for member in _names(block, "members", f"groups.{name}"):
             kind, _, rest = _principal(member, where).partition(":")
             if kind == "group":
-                if rest not in inside:
-                    raise _bad(where, f"names group:{rest}, which is not there", f"Add [[groups]] name = {rest!r}.")
-                inside[rest].add(name)
+                inside.setdefault(rest, set()).add(name)  # a group that nobody is in yet gives nobody anything
             elif kind == "user":
                 joined.setdefault(rest, set()).add(name)  # a member without a block: public clearance
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drystone.errors import Refused
-from drystone.index import sentences
+from drystone.index.sentences import sentences
 from drystone.records import Actor, Evidence, Hit, Hits, Request, Sink
 from drystone.retrieve import allow, evidence, fuse
 from drystone.retrieve.corpus import Corpus
@@ -110,9 +110,10 @@ class Retriever:
                     corpus.require(mask.rows)
                     ranking, question, share = self._rank(request, corpus, mask, notes)
                     hits = self._hits(reader, corpus, view, ranking)
-                    refused = frozenset() if rights_at is not None else self._refused_now(corpus, view, hits, sink)
-                    if not refused:
+                    no = frozenset() if rights_at is not None else self._refused_now((h.document for h in hits), sink)
+                    if not no:
                         break
+                    refused = frozenset(self._number(corpus, view, hit) for hit in hits if hit.document in no)
                     gone |= refused
                 else:  # rights fall faster than we can look: show only what stood at the last look
                     hits = tuple(hit for hit in hits if self._number(corpus, view, hit) not in gone)
@@ -145,8 +146,14 @@ class Retriever:
         if as_of != view.commit:
             current, view = decided, self._ledger.catalog.view(as_of)
             decided = self._documents(view, sink, None).under(current)
-        found: list[int] = np.flatnonzero(allow.allowed(view, decided).versions).tolist()
-        return found
+        found = np.flatnonzero(allow.allowed(view, decided).versions)
+        if self._look is not None:
+            live = [n for n, name in enumerate(view.sources) if name in self._live()]
+            asked = found[np.isin(view.document_source[view.version_document[found]], live)].tolist()
+            names = {number: state.document for number, state in self._ledger.catalog.versions(asked).items()}
+            no = self._refused_now(names.values(), sink)
+            found = found[~np.isin(found, [number for number, name in names.items() if name in no])]
+        return [int(number) for number in found]
 
     def forget_permissions(self) -> None:
         """Drop every decision that was kept for speed; the next search decides anew."""
@@ -252,17 +259,17 @@ class Retriever:
                     late.add(source.name)
         return frozenset(late)
 
-    def _refused_now(self, corpus: Corpus, view: View, hits: Sequence[Hit], sink: Sink) -> frozenset[int]:
-        """Documents among the hits that their own source, asked now, does not let the asker read."""
-        if self._look is None or not hits:
+    def _refused_now(self, documents: Iterable[str], sink: Sink) -> frozenset[str]:
+        """Those that their own source, asked now, does not let the asker read."""
+        names = sorted(set(documents))
+        if self._look is None or not names:
             return frozenset()
-        said, at = self._look(sorted({hit.document for hit in hits})), self._ledger.now()
-        no = {
+        said, at = self._look(names), self._ledger.now()
+        return frozenset(
             name
             for name, label in said.items()
             if (self._ledger.catalog.document(name) is not None if label is None else not label.flows_to(sink, at))
-        }  # of what was removed since, which only a past commit shows, its last label decides
-        return frozenset(self._number(corpus, view, hit) for hit in hits if hit.document in no)
+        )  # of what was removed since, which only a past commit shows, its last label decides
 
     @staticmethod
     def _number(corpus: Corpus, view: View, hit: Hit) -> int:

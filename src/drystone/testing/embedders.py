@@ -35,7 +35,7 @@ class HashEmbedder:
                 out[row] += self._direction(word)
         lengths = np.linalg.norm(out, axis=1, keepdims=True)
         out[lengths[:, 0] == 0, 0] = 1.0
-        return out / np.where(lengths == 0, 1, lengths)
+        return (out / np.where(lengths == 0, 1, lengths)).astype(np.float32)
 
     def _direction(self, word: str) -> NDArray[np.float32]:
         found = self._words.get(word)
