@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,24 @@ def test_a_folder_that_cannot_be_read_is_an_outage(root: Path, monkeypatch: pyte
         list(source(root).list())
     with pytest.raises(SourceUnavailable):
         list(source(root, path="nowhere").list())
+    with pytest.raises(SourceUnavailable):
+        list(source(root, path="nowhere", permissions="source").list())
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become somebody else for a moment")
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+def test_a_folder_that_somebody_else_may_not_read_or_pass(mode: int) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folders are closed to others
+        root = Path(name) / "documents"
+        write(root, "closed/b.md")
+        os.chmod(name, 0o755)
+        (root / "closed").chmod(mode)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(SourceUnavailable, match="Permission denied"):
+                list(source(root).list())
+        finally:
+            os.seteuid(0)
 
 
 def test_options_are_checked() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from drystone.errors import Unlabelled
-from drystone.records import Batch, Document, Failure, Label, Quarantined, Work
+from drystone.records import Asset, Batch, Document, Failure, Label, Quarantined, Work
 
 if TYPE_CHECKING:
     from drystone.ingest.labels import Door
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from drystone.policy import Policy
     from drystone.ports import LiveSource, Progress, Source
     from drystone.settings import Settings, SourceConfig
-
-KEEPERS = 16  # threads that keep bytes: they wait for the disk
 
 
 class Ingest:
@@ -89,28 +86,26 @@ class Ingest:
 
         plan = self._plans[batch.source]
 
-        def read(work: Work) -> tuple[Work, bytes | Failure]:
-            try:
-                return work, plan.origin.read(work.item)
-            except OSError as error:
-                return work, unreadable(work.document, error)
-
-        def store(given: tuple[Work, bytes | Failure]) -> Work | Failure:
-            work, data = given
-            if isinstance(data, Failure):
-                return data
+        read: list[tuple[Work, bytes]] = []
+        unread: list[Failure] = []
+        with run.time("keep"):
+            for work in batch.work:
+                try:
+                    read.append((work, plan.origin.read(work.item)))
+                except OSError as error:
+                    unread.append(unreadable(work.document, error))
+            digests = self._lake.keep_many([data for _, data in read])
+        kept = []
+        for (work, data), digest in zip(read, digests, strict=True):
             _, media_type = plan.choice.of(work.item.id, work.item.media_type, data)
-            asset = self._lake.keep(
-                data, document=work.document, source=batch.source, media_type=media_type,
-                title=work.item.title or work.item.id.rpartition("/")[2], fingerprint=work.item.fingerprint,
-            )  # fmt: skip
+            title = work.item.title or work.item.id.rpartition("/")[2]
+            asset = Asset(
+                work.document, batch.source, digest, len(data), media_type, title, work.item.fingerprint
+            )
             plan.held[work.document] = data
-            return replace(work, asset=asset)
-
-        with run.time("keep"), ThreadPoolExecutor(KEEPERS) as keepers:
-            kept = list(keepers.map(store, map(read, batch.work)))  # read here, in order; stored side by side
-        plan.unread[batch.key] = [k for k in kept if isinstance(k, Failure)]
-        return replace(batch, work=tuple(k for k in kept if isinstance(k, Work)))
+            kept.append(replace(work, asset=asset))
+        plan.unread[batch.key] = unread
+        return replace(batch, work=tuple(kept))
 
     def parse(self, batch: Batch, run: Run) -> tuple[tuple[Document, ...], tuple[Failure, ...]]:
         """Parse in limited workers. What fails goes to quarantine, and is removed if it was there before."""

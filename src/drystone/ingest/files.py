@@ -66,23 +66,24 @@ class FilesSource:
             posix.forget_names()
         seen: set[str] = set()
         links: Links = []
-        top = self._passers(self.root, os.stat(self.root)) if self._permitted and os.path.isdir(self.root) else ()
-        yield from self._folder(self.root, "", top, seen, links)
-        for path, name in links:
-            yield from self._link(path, name, seen)
+        try:
+            top = self._passers(self.root, os.stat(self.root)) if self._permitted else ()
+            yield from self._folder(self.root, "", top, seen, links)
+            for path, name in links:
+                yield from self._link(path, name, seen)
+        except OSError as error:
+            where = error.filename if isinstance(error.filename, str) else self.root
+            raise SourceUnavailable(
+                f"A folder of the source {self.name!r} could not be listed ({error.strerror}).",
+                looked=f"We looked in {os.fsencode(where).decode('utf-8', 'backslashreplace')}.",
+                todo="Nothing was removed. Make it readable again, or exclude it.",
+            ) from None
 
     def _folder(
         self, folder: str, prefix: str, above: tuple[frozenset[str], ...], seen: set[str], links: Links
     ) -> Iterator[Item | Failure]:
-        try:
-            with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            raise SourceUnavailable(
-                f"A folder of the source {self.name!r} could not be listed ({error.strerror}).",
-                looked=f"We looked in {os.fsencode(folder).decode('utf-8', 'backslashreplace')}.",
-                todo="Nothing was removed. Make it readable again, or exclude it.",
-            ) from None
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
         sidecars = {entry.name for entry in entries if entry.name.endswith(SIDECAR)}
         for entry in entries:
             name = entry.name
@@ -164,7 +165,7 @@ class FilesSource:
         hidden = any(part.startswith(".") for part in name.split("/"))
         try:
             info = os.stat(target)
-        except OSError:
+        except FileNotFoundError:
             yield Failure(f"{self.name}:{identity}", "link_broken", "It is a link to nothing.")
             return
         if not stat.S_ISREG(info.st_mode) or not hidden or self._excluded(name, False):

@@ -161,7 +161,7 @@ class _Comparison:
             except Unlabelled as error:
                 self.refusals.append(Failure(name, "unlabelled", str(error)))
                 if before:
-                    self.refused.append(name)
+                    self.close(before)
                 continue
             if before is None:
                 self.unknown(name, found, label, origin)
@@ -194,7 +194,17 @@ class _Comparison:
         kinds.append(failure)
         if failure.kind != "duplicate_id" and failure.document in self.known:
             there.add(failure.document)
-            self.refused.append(failure.document)
+            if failure.kind == "no_readers":
+                self.close(self.known[failure.document])
+            else:
+                self.refused.append(failure.document)
+
+    def close(self, before: Known) -> None:
+        """Nobody may read it any more: it goes, and its last label opens it to nobody in the past either."""
+        self.refused.append(before.document)
+        nowhere = replace(before.base or before.label, regions=frozenset())
+        self.plan.relabelled.append(Relabel(before.document, nowhere, "refused at the door"))
+        self.plan.reworded.add(before.document)
 
     def unknown(self, name: str, item: Item, label: Label, origin: str) -> None:
         lies = self.quarantine.get(name)
