@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drystone.errors import FormatError, SettingsError
+from drystone.policy import Policy
 from drystone.policy.users import read
 from drystone.records import Actor, Classification
+from drystone.settings import defaults
 
 GOOD = b"""
 format = 1
