@@ -99,9 +99,7 @@ class Ingest:
         for (work, data), digest in zip(read, digests, strict=True):
             _, media_type = plan.choice.of(work.item.id, work.item.media_type, data)
             title = work.item.title or work.item.id.rpartition("/")[2]
-            asset = Asset(
-                work.document, batch.source, digest, len(data), media_type, title, work.item.fingerprint
-            )
+            asset = Asset(work.document, batch.source, digest, len(data), media_type, title, work.item.fingerprint)
             plan.held[work.document] = data
             kept.append(replace(work, asset=asset))
         plan.unread[batch.key] = unread

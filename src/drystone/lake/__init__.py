@@ -7,7 +7,7 @@ readers see one pointer under a lease; several processes may write and read at o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,10 @@ class Lake:
     ) -> Asset:
         """Keep an asset's bytes, encrypted; equal bytes are kept once."""
         return Asset(document, source, self.blobs.keep(data), len(data), media_type, title, fingerprint)
+
+    def keep_many(self, datas: Sequence[bytes]) -> list[str]:
+        """The same for several at once: their digests, in order."""
+        return self.blobs.keep_many(datas)
 
     def bytes(self, digest: str) -> bytes:
         """An asset's bytes. ``DigestMismatch`` if they were changed, ``NotFound`` if there are none."""

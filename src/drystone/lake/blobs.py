@@ -11,7 +11,8 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"DSB1"
 FRAME = 8 << 20  # bytes of one sealed frame
+WRITERS = 16  # threads that write side by side
 HEAD = struct.Struct(">BI")  # last?, length of what follows
 
 
@@ -31,38 +33,67 @@ class Blobs:
 
     def keep(self, data: bytes) -> str:
         """Keep ``data`` and return its digest. Durable on return."""
-        digest = self._ledger.digest("b", data)
-        path = self._path(digest)
-        if path.exists() and self._ledger.keys.has(digest):
-            return digest
-        hidden = path.parent / f"{secrets.token_hex(8)}.new"
+        return self.keep_many([data])[0]
+
+    def keep_many(self, datas: Sequence[bytes]) -> list[str]:
+        """Keep several and return their digests. Durable on return: the keys in one write, the files side by side."""
+        digests = [self._ledger.digest("b", data) for data in datas]
+        fresh = {digest: data for digest, data in zip(digests, datas, strict=True) if not self._there(digest)}
+        if not fresh:
+            return digests
+        only = _aad(0, True)
+        small = [(digest, data) for digest, data in fresh.items() if len(data) <= FRAME]
+        sealed = dict(zip((d for d, _ in small), self._ledger.keys.seal_many(small, aad=only), strict=True))
+
+        def store(digest: str) -> None:
+            if digest in sealed:
+                self._store(digest, [HEAD.pack(True, len(sealed[digest])), sealed[digest]])
+            else:
+                self._store(digest, self._frames(digest, fresh[digest]))
+
+        folders = {self._path(digest).parent for digest in fresh}
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(MAGIC)
-                view, place = memoryview(data), 0
-                while place == 0 or place * FRAME < len(data):
-                    last = (place + 1) * FRAME >= len(data)
-                    part = bytes(view[place * FRAME : (place + 1) * FRAME])
-                    sealed = self._ledger.keys.seal(digest, part, aad=_aad(place, last))
-                    file.write(HEAD.pack(last, len(sealed)) + sealed)
-                    place += 1
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(hidden, path)
-            for folder in (path.parent, self.folder):
-                fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-                os.fsync(fd)
-                os.close(fd)
+            for folder in folders:
+                folder.mkdir(mode=0o700, exist_ok=True)
+            with ThreadPoolExecutor(min(WRITERS, len(fresh))) as writers:  # they wait for the disk
+                for _ in writers.map(store, fresh):
+                    pass
+                for _ in writers.map(_sync, (*folders, self.folder)):
+                    pass
         except OSError as error:
-            hidden.unlink(missing_ok=True)
             raise StateUnavailable(
                 "An asset's bytes could not be kept.",
                 looked=f"We wrote to {self.folder}: {error.strerror}.",
                 todo="Free space, or give this process the right to write there; nothing was committed.",
             ) from error
-        return digest
+        return digests
+
+    def _there(self, digest: str) -> bool:
+        return self._path(digest).exists() and self._ledger.keys.has(digest)
+
+    def _frames(self, digest: str, data: bytes) -> Iterator[bytes]:
+        view, places = memoryview(data), -(-len(data) // FRAME)
+        for place in range(places):
+            last = place == places - 1
+            part = bytes(view[place * FRAME : (place + 1) * FRAME])
+            sealed = self._ledger.keys.seal(digest, part, aad=_aad(place, last))
+            yield HEAD.pack(last, len(sealed)) + sealed
+
+    def _store(self, digest: str, pieces: Iterable[bytes]) -> None:
+        """Whole or not at all: written beside, made durable, then renamed."""
+        path = self._path(digest)
+        hidden = path.parent / f"{secrets.token_hex(8)}.new"
+        try:
+            fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(MAGIC)
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(hidden, path)
+        except BaseException:
+            hidden.unlink(missing_ok=True)
+            raise
 
     def read(self, digest: str) -> bytes:
         """What was kept, checked against its digest."""
@@ -118,6 +149,14 @@ class Blobs:
         if name == digest or not name.replace("-", "").replace("_", "").isalnum():
             raise NotFound(f"There are no bytes under {digest!r}.")
         return self.folder / name[:2] / name[2:]
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _aad(place: int, last: bool) -> bytes:
