@@ -33,7 +33,9 @@ def _namespace() -> list[str]:
 
 def run(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     (tmp_path / "sitecustomize.py").write_text(WATCH)
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    (tmp_path / "home").mkdir()
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path / "home")}
+    env.pop("ORT_DISABLE_TELEMETRY", None)
     return subprocess.run(
         [*_namespace(), sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
     )
@@ -47,8 +49,9 @@ def test_the_demo_runs_without_a_network(tmp_path: Path) -> None:
     done = run(DEMO, tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "EGRESS" not in done.stderr
-    written = {p.name for p in tmp_path.iterdir()} - {"sitecustomize.py", "__pycache__"}
+    written = {p.name for p in tmp_path.iterdir()} - {"sitecustomize.py", "__pycache__", "home"}
     assert written == {"shop"}, "everything written stays in the project"
+    assert not list((tmp_path / "home").iterdir()), "an engine left something in the home folder: has it telemetry?"
 
 
 @pytest.mark.whole

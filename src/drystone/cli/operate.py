@@ -102,7 +102,12 @@ def _source(source: settings.SourceConfig, s: settings.Settings) -> str:
 
 
 def _version(name: str) -> str:
-    module = importlib.import_module(name)
+    if name == "onnxruntime":
+        from drystone.index.minilm import runtime
+
+        module = runtime()
+    else:
+        module = importlib.import_module(name)
     return str(getattr(module, "__version__", "present"))
 
 

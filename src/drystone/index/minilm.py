@@ -9,6 +9,7 @@ Importing this module loads nothing; the session opens at the first text, after 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,9 +165,20 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def _session(graph: Path, threads: int) -> Any:
+def runtime() -> Any:
+    """onnxruntime with its telemetry off: the official builds report to Microsoft and leave an id in the home folder.
+
+    The variable is read once, when the library is loaded (microsoft/onnxruntime#27379).
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _session(graph: Path, threads: int) -> Any:
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
