@@ -216,9 +216,8 @@ classification = "public"
     library = next((home / "venv/lib").glob("python3*/site-packages"))
     shutil.copy(library / "drystone/verify.py", audit)
     subprocess.run([sys.executable, "-m", "venv", audit / "venv"], check=True)
-    subprocess.run(
-        [audit / "venv/bin/pip", "install", "--quiet", "--no-index", "--find-links", DIST, "cryptography"], check=True
-    )
+    pip = [audit / "venv/bin/pip", "--isolated", "--quiet", "--disable-pip-version-check", "install"]
+    subprocess.run([*pip, "--no-index", "--find-links", DIST, "cryptography"], check=True)
     key = next(audit.glob("*.pub"))
     command = [audit / "venv/bin/python", audit / "verify.py", "passport.json", "--key", key]
     good = subprocess.run(command, cwd=audit, capture_output=True, text=True)

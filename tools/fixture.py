@@ -57,7 +57,7 @@ def main() -> None:
             kb.ingest(actor="olga")
             (root / "documents" / "heating.md").write_text(FILES["heating.md"].replace("6:30", "7:00"))
             kb.ingest(actor="olga")
-            kb.relabel("docs:keys.md", {"readers": ["group:owners"]}, actor="olga")
+            kb.relabel("docs:keys.md", {"classification": "confidential"}, actor="olga")
             answer = kb.ask(question, actor="bo")
             kb.house.ledger.checkpoint()
         expected = {"question": question, "actor": "bo", "text": "12 euros", "passport": answer.passport}
