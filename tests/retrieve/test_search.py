@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drystone.errors import Refused
+from drystone.errors import NotFound, Refused, UsageError
 from drystone.records import Actor, Label, Request
 from drystone.settings import SourceConfig, defaults
 from tests.retrieve.house import ANN, BO, EVE, EVERYONE, HR, STAFF, House, actor
@@ -41,6 +41,13 @@ def test_without_an_actor_there_are_no_results(house: House) -> None:
             with pytest.raises(Refused):
                 house.retriever.search(request, nobody, run)  # type: ignore[arg-type]
         run.close()
+
+
+@pytest.mark.parametrize("commit", ["1", True, 1.0, -1, 99])
+def test_a_commit_that_is_none(house: House, commit: object) -> None:
+    house.put(TEXTS)
+    with pytest.raises((UsageError, NotFound)):
+        house.search("returned", BO, as_of=commit)
 
 
 def test_an_empty_store_gives_nothing(house: House) -> None:

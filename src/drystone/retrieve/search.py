@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from drystone.errors import Refused
+from drystone.errors import Refused, UsageError
 from drystone.index.sentences import sentences
 from drystone.records import Actor, Evidence, Hit, Hits, Request, Sink
 from drystone.retrieve import allow, evidence, fuse
@@ -96,6 +96,8 @@ class Retriever:
         """
         if not isinstance(actor, Actor):
             raise Refused("Nobody asked, so nothing was searched.", todo="Name who asks.")
+        if as_of is not None and (isinstance(as_of, bool) or not isinstance(as_of, int)):
+            raise UsageError("as_of is not a commit.", todo="Give the number of a commit, such as 7.")
         sink = actor.sink(request.purpose)
         notes: list[str] = []
         with run.time("search"):
