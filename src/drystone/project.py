@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,10 +218,13 @@ class Project:
         who = self.actor(actor) if actor is not None or isinstance(answer, str) else None
         if annex:
             self.house.policy.require(who or self.actor(None), "passport_audit")
-        bundle = self.house.ledger.passport(ref, annex=annex)
-        if who is not None and predicate(bundle)["actor"]["name"] != who.name:
-            decision = self.house.policy.decide(who, "read_passport")
-            if not decision:
+        try:
+            bundle = self.house.ledger.passport(_written(ref), annex=annex)
+        except NotFound:
+            raise _no_such(ref) from None
+        if who is not None:
+            owner = f"user:{predicate(bundle)['actor']['name']}"
+            if not self.house.policy.decide(who, "read_passport", owner=owner):
                 raise _no_such(ref)
         return PassportView(ref, bundle, self)
 
@@ -229,7 +232,7 @@ class Project:
         """Everything made from it. Needs the right ``audit``; without it nothing seems to exist."""
         if not self.house.policy.decide(self.actor(actor), "audit"):
             raise _no_such(ref)
-        found = self.house.ledger.reach(ref)
+        found = self.house.ledger.reach(_written(ref))
         if not found and self.house.ledger.catalog.document(ref) is None:
             raise _no_such(ref)
         return found
@@ -237,12 +240,15 @@ class Project:
     def why(self, about: str, document: str, *, actor: str | None = None, purpose: str | None = None) -> dict[str, Any]:
         """May ``about`` read ``document``, and which clause decides."""
         asker, subject = self.actor(actor), self.actor(about)
-        state = self.house.ledger.catalog.document(document)
+        state = self.house.ledger.catalog.document(_written(document))
+        label = None if state is None else state.label
+        if label is not None and (said := self.house.ingest.look([document])):  # its own source, asked now
+            label = None if said[document] is None else label.join(said[document])
         return self.house.policy.why(
             asker,
             subject,
             document=document,
-            label=None if state is None else state.label,
+            label=label,
             origin="" if state is None else state.origin,
             at=self.house.ledger.now(),
             purpose=purpose or self.settings.purpose,
@@ -257,7 +263,7 @@ class Project:
         ``declassify`` and a reason.
         """
         house, who = self.house, self.actor(actor)
-        state = house.ledger.catalog.document(document)
+        state = house.ledger.catalog.document(_written(document))
         if state is None:
             raise _no_such(document)
         owner = next((s.owner for s in self.settings.sources if s.name == state.source), None)
@@ -274,14 +280,14 @@ class Project:
                     todo='Say why with --reason "...".',
                 )
         with house.ledger.run("relabel", actor=who, document=document) as run:
-            run.relabel([Relabel(document, new, f"relabelled by {who.name}", override=True)], reason=reason)
+            run.relabel([Relabel(document, new, f"relabelled by {who.name}", override=True, seen=state.label)], reason=reason)
             run.close()
         return new
 
     def snapshot(self, name: str, *, actor: str | None = None, purpose: str | None = None) -> Snapshot:
         """A commit by name (``helpdesk@7``): computed as of then, released under the labels of now."""
         project, _, number = name.rpartition("@")
-        if project not in ("", self.settings["project.name"]) or not number.isdigit():
+        if project not in ("", self.settings["project.name"]) or not re.fullmatch("[0-9]{1,18}", number):
             raise UsageError(
                 f"{name!r} is no snapshot of this project.",
                 todo=f"Write {self.settings['project.name']}@NUMBER; `drystone status` shows the newest.",
@@ -364,9 +370,12 @@ class Snapshot:
     def __init__(self, project: Project, commit: int, actor: Actor, purpose: str) -> None:
         self._project, self.commit, self._actor, self._purpose = project, commit, actor, purpose
 
-    @cached_property
+    @property
     def versions(self) -> list[int]:
-        return self._project.house.retrieve.permitted_versions(self._actor, self._purpose, as_of=self.commit)
+        """Those that the actor may read by the rights of now, each time anew: a snapshot may be held for long."""
+        house, who = self._project.house, self._project.actor(self._actor.name)
+        house.policy.require(who, "search", purpose=self._purpose)
+        return house.retrieve.permitted_versions(who, self._purpose, as_of=self.commit)
 
     def arrow(self, table: str) -> pa.Table:
         if table not in ("documents", "chunks"):
@@ -451,6 +460,15 @@ def public_key(state: Path) -> bytes:
     if len(found) != 1:
         raise NotFound(f"There is no single public key in {state / 'keys'}.", todo="Name one with --key PUB.")
     return found[0].read_bytes()
+
+
+def _written(ref: str) -> str:
+    """``ref``, unless it is no text that could be written anywhere: nothing is called so."""
+    try:
+        ref.encode()
+    except UnicodeEncodeError:
+        raise _no_such(ascii(ref)) from None
+    return ref
 
 
 def _no_such(ref: str) -> NotFound:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from drystone.errors import NotFound
-from drystone.records import Actor, Checked, Classification, Label, Request
+from drystone.errors import NotFound, ProofFailed
+from drystone.records import Actor, Classification, Hit, Label, Request
 
 if TYPE_CHECKING:
     from drystone.flow import House
@@ -66,6 +66,8 @@ def replay(ref: str, *, house: House, actor: Actor) -> Comparison:
             f"The question behind {ref} is not kept, so it cannot be asked again.",
             looked="The setting ledger.keep_texts was off then, or the text was erased.",
         )
+    if then["passport"] != ref:
+        raise ProofFailed(f"What is kept beside {ref} belongs to another passport.", todo="Compare with a backup.")
     asker = Actor(
         name=then["actor"]["name"],
         principals=frozenset(then["actor"]["principals"]),
@@ -104,7 +106,8 @@ def replay(ref: str, *, house: House, actor: Actor) -> Comparison:
             Line("mode", then["mode"] == checked.mode),
             Line("text", then["text"] == checked.text),
         )
-        released = _may_see_now(checked, house, actor, request.purpose)
+        found = [*hits.hits, *(evidence.hit for evidence in prompt.evidence)]
+        released = _may_see_now({e[0] for e in then["evidence"]}, found, house, actor, request.purpose)
         must = [c for c in compared if c.what != "policy" and (c.what != "text" or then["mode"] != "generated")]
         notes = [] if then["mode"] != "generated" else ["the text is a model's; its equality is reported, not demanded"]
         if not released:
@@ -115,9 +118,13 @@ def replay(ref: str, *, house: House, actor: Actor) -> Comparison:
     )
 
 
-def _may_see_now(checked: Checked, house: House, actor: Actor, purpose: str) -> bool:
-    hits = [evidence.hit for evidence in checked.evidence]
-    return {hit.chunk for hit in hits} <= house.guard.permitted(hits, actor, purpose, past=True)
+def _may_see_now(chunks: set[str], found: list[Hit], house: House, actor: Actor, purpose: str) -> bool:
+    """May the actor ask at all, and see each of these chunks? One that is not found any more may not be seen."""
+    house.policy.refresh()
+    now = house.policy.renew(actor)
+    return bool(house.policy.decide(now, "ask", purpose=purpose)) and chunks <= house.guard.permitted(
+        found, now, purpose, past=True
+    )
 
 
 def _list(what: str, then: list[Any], now: list[Any]) -> Line:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drystone.errors import NotFound
+from drystone.errors import Busy, NotFound
 from drystone.ledger import lineage, log
 from drystone.ledger.store import sql
 from drystone.records import Document, Label, Relabel
@@ -149,14 +149,14 @@ class Application:
         )
         state = (as_json(new.tables), new.generation, new.policy, new.sequence)
         connection.execute(COMMIT, (self.n, self.at, self.run, change.key, *state, "{}"))
+        for relabel in change.relabelled:  # before the removals: what nobody may read any more is both
+            self.relabel(relabel)
         for name in change.removed:
             self.remove(name)
         for document, version, first, count in zip(
             change.documents, change.version_numbers, change.chunk_first, change.chunk_count, strict=True
         ):
             self.bring(document, version, first, count)
-        for relabel in change.relabelled:
-            self.relabel(relabel)
         self.copies()
         lineage.connect(connection, self.edges, self.run)
         connection.execute(sql("UPDATE commits SET counts = ? WHERE n = ?"), (as_json(self.counts), self.n))
@@ -232,6 +232,8 @@ class Application:
         if state is None:
             raise NotFound("There is no such document to relabel.", todo="`drystone search` shows what there is.")
         number, asset, now = state[0], state[1], state[2:]
+        if relabel.seen is not None and relabel.seen != self.stored(now[0], now[1]):
+            raise Busy(f"Somebody else relabelled {name} meanwhile.", todo="Look at its label and decide again.")
         base, origin = relabel.label, relabel.origin
         if relabel.override:
             base, origin = self.stored(now[2], now[3]), now[4]
@@ -315,4 +317,6 @@ def later(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
 
 
 def as_json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """JSON that can be written: half a character, which only a caller can have typed, stays an escape."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()

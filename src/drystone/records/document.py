@@ -122,12 +122,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Relabel:
-    """A new label for a document that stays as it is. ``override``: set by a person, survives ingestion."""
+    """A new label for a document that stays as it is. ``override``: set by a person, survives ingestion.
+
+    ``seen``: the label that the person saw; if it is another by now, nothing changes.
+    """
 
     document: str
     label: Label
     origin: str
     override: bool = False
+    seen: Label | None = None
 
 
 @dataclass(frozen=True, slots=True)
