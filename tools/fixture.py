@@ -6,6 +6,7 @@ python tools/fixture.py      # writes pilot/fixtures/state-release-VERSION.tar.g
 from __future__ import annotations
 
 import json
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -52,15 +53,17 @@ def main() -> None:
         (root / "users.toml").write_text(PEOPLE)
         for file, text in FILES.items():
             (root / "documents" / file).write_text(text)
-        question = "How much does a lost badge cost?"
+        question = "Where are lost badges replaced?"
         with drystone.open(root) as kb:
             kb.ingest(actor="olga")
             (root / "documents" / "heating.md").write_text(FILES["heating.md"].replace("6:30", "7:00"))
             kb.ingest(actor="olga")
             kb.relabel("docs:keys.md", {"classification": "confidential"}, actor="olga")
             answer = kb.ask(question, actor="bo")
+            if "front desk" not in answer.text:
+                sys.exit(f"The state is not worth keeping: {answer.text!r} does not answer {question!r}.")
             kb.house.ledger.checkpoint()
-        expected = {"question": question, "actor": "bo", "text": "12 euros", "passport": answer.passport}
+        expected = {"question": question, "actor": "bo", "text": "front desk", "passport": answer.passport}
         (root / "expected.json").write_text(json.dumps(expected))
         OUT.mkdir(exist_ok=True)
         path = OUT / f"state-{name}.tar.gz"
