@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -21,12 +20,12 @@ from drystone.testing import HashEmbedder
 from tests.conftest import write_project
 
 ROOT = os.geteuid() == 0
-OPEN = "import sys, drystone; from drystone.testing import HashEmbedder\nkb = drystone.open(sys.argv[1], embedder=HashEmbedder())\n"
+OPEN = "import sys, drystone; from drystone.errors import DrystoneError; from drystone.testing import HashEmbedder\nkb = drystone.open(sys.argv[1], embedder=HashEmbedder())\n"
 
 
-def child(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def child(code: str, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", OPEN + code, *arguments], capture_output=True, text=True, timeout=250, **options
+        [*before, sys.executable, "-c", OPEN + code, *arguments], capture_output=True, text=True, timeout=250
     )
 
 
@@ -57,7 +56,7 @@ def test_line_ends(ends: str, make: Callable[..., Any]) -> None:
 
 SCRIPTS = {
     "hi": ("नीति", "# अवकाश\n\nप्रत्येक कर्मचारी को वर्ष में सत्ताईस दिन का अवकाश मिलता है। आवेदन एक सप्ताह पहले करें।\n", "कर्मचारी अवकाश"),
-    "zh": ("政策", "# 休假\n\n每位员工每年有二十七天带薪休假。请提前一周提出申请。\n", "员工带薪休假"),
+    "zh": ("政策", "# 休假\n\n每位员工每年有二十七天带薪休假。请提前一周提出申请。\n", "带薪休假"),
     "ar": ("سياسة", "# الإجازة\n\nلكل موظف سبعة وعشرون يوما من الإجازة المدفوعة في السنة. يقدم الطلب قبل أسبوع.\n", "الإجازة المدفوعة موظف"),
     "he": ("מדיניות", "# חופשה\n\nלכל עובד יש עשרים ושבעה ימי חופשה בשנה. יש להגיש בקשה שבוע מראש.\n", "ימי חופשה עובד"),
 }  # fmt: skip
@@ -107,7 +106,7 @@ def test_file_names(make: Callable[..., Any]) -> None:
     assert (again.added, again.changed, again.removed, again.embedded) == (0, 0, 0, 0)
     done = subprocess.run(
         [sys.executable, "-m", "drystone", "why", "--as", "olga", "docs:handbook/latin%E9.md", "--json", "--project", str(kb.folder)],
-        capture_output=True, text=True, env={**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C"},
+        capture_output=True, text=True, env={**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C", "DRYSTONE_ACTOR": "olga"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["allowed"] is True
@@ -207,34 +206,30 @@ def test_an_empty_folder_is_fine_until_something_was_there(make: Callable[..., A
     assert "could not be listed" in str(caught.value)
 
 
-@pytest.mark.skipif(not ROOT and sys.platform != "linux", reason="needs Linux")
+# Root reads what it may not, by two capabilities: take them (PR_CAPBSET_DROP) from the program that is run next.
+DROP = "import ctypes, os, sys\nfor n in (1, 2): os.geteuid() or ctypes.CDLL(None).prctl(24, n, 0, 0, 0)\nos.execv(sys.argv[1], sys.argv[1:])\n"
+
+
 def test_what_cannot_be_read_is_an_outage_or_a_failure_never_a_removal(make: Callable[..., Any]) -> None:
     kb = make({"handbook/a.md": "# A\n\nThe gate code is seven.\n", "handbook/b.md": "# B\n\nThe door code is nine.\n"})
     kb.close()
-    for place in (kb.folder, *kb.folder.rglob("*")):
-        os.chown(place, 65534 if ROOT else os.geteuid(), -1)
-    for place in kb.folder.parents:  # pytest's own folders are for root alone
-        if ROOT and place.stat().st_mode & 0o005 != 0o005 and place != Path("/"):
-            place.chmod(place.stat().st_mode | 0o005)
     code = "import json\ntry:\n    r = kb.ingest(actor='olga')\n    print(json.dumps(r.to_dict()))\n" \
-           "except drystone.DrystoneError as e:\n    print(json.dumps([type(e).__name__, str(e)]))\n" \
+           "except DrystoneError as e:\n    print(json.dumps([type(e).__name__, str(e)]))\n" \
            "print(len(kb.search('gate code door', actor='bo')))\n"  # fmt: skip
-    options: dict[str, Any] = {"user": 65534} if ROOT else {}
-    options["env"] = {**os.environ, "HOME": str(kb.folder)}
     file, folder = kb.folder / "documents/handbook/a.md", kb.folder / "documents/handbook"
     file.write_text("# A\n\nThe gate code is eight.\n")
     file.chmod(0)
-    done = child(code, str(kb.folder), **options)
+    done = child(code, str(kb.folder), before=(sys.executable, "-c", DROP))
     report, hits = (json.loads(line) for line in done.stdout.splitlines())
     assert report["failed"] == 1 and report["removed"] == 0 and hits == 2, report
     assert report["failures"][0]["kind"] == "unreadable" and "ermission denied" in report["failures"][0]["reason"]
     folder.chmod(0)
-    done = child(code, str(kb.folder), **options)
+    done = child(code, str(kb.folder), before=(sys.executable, "-c", DROP))
     error, hits = (json.loads(line) for line in done.stdout.splitlines())
     folder.chmod(0o755)
     assert error[0] == "SourceUnavailable" and "Nothing was removed" in error[1] and hits == 2
     file.chmod(0o644)
-    done = child(code, str(kb.folder), **options)
+    done = child(code, str(kb.folder), before=(sys.executable, "-c", DROP))
     assert json.loads(done.stdout.splitlines()[0])["changed"] == 1
 
 
@@ -280,8 +275,7 @@ def test_a_full_disk_loses_nothing_and_says_so(small_disk: Path, tmp_path: Path)
             except StateUnavailable as error:
                 said.append(error)
             ballast.unlink()
-            seen = {h.document for h in kb.search("gate code number counted harbour", actor="olga", limit=1000)}
-            assert len(seen) >= kept, "what was acknowledged is there"
+            assert len(list(kb.house.lake.logical())) >= kept, "what was acknowledged is there, to the last byte"
             assert "seven" in kb.ask("What is the gate code?", actor="bo").text, "it goes on once there is space"
             assert kb.passport(first.passport, actor="bo").verify()
             assert kb.house.ledger.verify().valid
@@ -370,10 +364,9 @@ def test_a_file_size_limit_is_told(make: Callable[..., Any]) -> None:
     kb = make({"handbook/a.md": "# A\n\nThe gate code is seven.\n"})
     (kb.folder / "documents/handbook/big.md").write_text("# Big\n\n" + "The harbour was counted once more today. " * 90_000)
     done = child(
-        "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "try:\n    kb.ingest(actor='olga'); print('in')\nexcept drystone.DrystoneError as e:\n    print(type(e).__name__, e)\n",
+        "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))\n"
+        "try:\n    kb.ingest(actor='olga'); print('in')\nexcept DrystoneError as e:\n    print(type(e).__name__, e)\n",
         str(kb.folder),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY)),
     )  # fmt: skip
     assert done.stdout.startswith("StateUnavailable"), done.stdout + done.stderr[-1500:]
     assert "Free space" in done.stdout or "space" in done.stdout
