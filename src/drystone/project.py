@@ -474,7 +474,7 @@ def _written(ref: str) -> str:
 def _no_such(ref: str) -> NotFound:
     return NotFound(
         f"There is no {ref}, or you may not know of it.",
-        todo="A document is written source:path; `drystone search` shows those that you may read.",
+        todo="Write a document as source:path (`drystone search` shows yours), a passport as passport:ID.",
     )
 
 
