@@ -95,7 +95,7 @@ def test_words_are_bm25(texts: list[list[int]], terms: list[int], cut: int) -> N
 def test_the_ceiling_holds_and_the_ranking_is_the_brute_one(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "LEAF", 2048)  # several leaves, with codes, in a small test
     monkeypatch.setattr(scan, "SMALL", 64)
-    monkeypatch.setattr(scan, "LEADING", 8)
+    monkeypatch.setattr(scan, "LEADING", (4, 8))
     rng = np.random.default_rng(7)
     x = unit(rng, 7000)
     x[5000:5050] = x[10]  # passages that are equal

@@ -5,7 +5,7 @@ out scores above the ``ceiling`` it returns with them. So a caller knows what it
 exact as soon as its last kept row beats the ceiling, and ``best`` can be asked again with a larger ``depth``.
 
 How: rows lie in leaves of 131,072. A leaf keeps the float32 rows (the one full copy), 8-bit codes of them, and
-8-bit codes of ``[first m principal coordinates, norm of the rest]``, whose inner product with the question's own
+8-bit codes of ``[leading principal coordinates, norm of the rest]``, whose inner product with the question's own
 ``[coordinates, norm of the rest]`` is by Cauchy-Schwarz an upper bound of the true score. For both kinds of codes
 the largest distance between a row and its decoded code is measured when they are made, so that
 ``|q.x - q.code(x)| <= |q| * distance`` holds for every row and not only on average.
@@ -28,7 +28,8 @@ Stage = Literal["bound", "codes"]
 
 LEAF = 131_072  # rows of a leaf; a multiple of 8, so that a packed mask can be sliced
 SMALL = 2048  # permitted rows up to which they are gathered and compared directly, as are up to 1 % of all
-LEADING = 63  # principal coordinates of the bounding codes
+LEADING = (63, 127, 191)  # principal coordinates of the bounding codes: the fewest that leave out little
+LEFT_OUT = 0.1  # share of the squared length that they may leave out
 _ROUNDING = np.float32(4e-6)  # of float32 inner products of unit vectors, in either order of summation
 
 
@@ -76,7 +77,10 @@ class _Leaf:
         x, d = self.x[: self.count], self.x.shape[1]
         if self.count >= 2 * self.trained:
             sample = x[:: max(1, self.count // 4096)]
-            axes = np.ascontiguousarray(np.linalg.eigh(sample.T @ sample)[1][:, ::-1][:, : min(LEADING, d)], np.float32)
+            energy, axes = np.linalg.eigh(sample.T.astype(np.float64) @ sample)
+            rest = 1 - np.cumsum(energy[::-1]) / max(float(energy.sum()), 1e-12)
+            few = next((n for n in LEADING if n >= d or rest[n - 1] <= LEFT_OUT), LEADING[-1])
+            axes = np.ascontiguousarray(axes[:, ::-1][:, :few], np.float32)
             codes, bounds, coded, code_error, bound_error = _quantizer(d), _quantizer(axes.shape[1] + 1), 0, 0.0, 0.0
             codes.train(x)  # on all rows: a value outside of the trained range would be cut off
             bounds.train(_outline(x, axes))

@@ -55,7 +55,7 @@ class Mask:
 
 
 class Retriever:
-    """Thread-safe. Holds the searched rows in memory: 4 bytes a dimension and passage, and 1.2 for the codes."""
+    """Thread-safe. Holds the searched rows in memory: 4 bytes a dimension and passage, and 1.5 for the codes."""
 
     def __init__(
         self, *, ledger: Ledger, lake: Lake, index: Index, policy: Policy, settings: Settings,

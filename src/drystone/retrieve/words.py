@@ -91,10 +91,10 @@ class Words:
             idf = weights[n] = _idf(sum(len(rows) for rows, _ in found), count)
             for rows, counts in found:
                 times = counts.astype(np.float32)
-                norm = np.float32(K1 * (1 - B)) + np.float32(K1 * B / mean) * lengths[rows]
+                norm = np.float32(K1 * (1 - B)) + np.float32(K1 * B / mean) * lengths[rows].astype(np.float32)
                 scores[rows] += np.float32(idf * (K1 + 1)) * times / (times + norm)
         most = float(weights.sum()) * (K1 + 1)
-        matching = np.flatnonzero(scores)
+        matching = np.flatnonzero(scores > 0)
         if most > 0:
             scores[matching] /= np.float32(most)
         return Scored(matching, scores, distinct, weights)
