@@ -175,7 +175,7 @@ class _Comparison:
         plan.work = [w for w in self.new if w.renamed_from] + [w for w in self.new if not w.renamed_from] + plan.work
         renamed = {w.renamed_from for w in plan.work}
         plan.removed = [name for name in vanished if name not in renamed] + self.refused
-        closed = {failure.document for failure in self.refusals if failure.kind != "duplicate_id"}  # waits for no parser
+        closed = {f.document for f in self.refusals if f.kind != "duplicate_id"}  # these wait for no parser
         plan.cleared = [name for name in self.quarantine if name not in there or name in closed]
         self.refused = []
         plan.report = Report(
