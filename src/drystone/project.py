@@ -280,7 +280,9 @@ class Project:
                     todo='Say why with --reason "...".',
                 )
         with house.ledger.run("relabel", actor=who, document=document) as run:
-            run.relabel([Relabel(document, new, f"relabelled by {who.name}", override=True, seen=state.label)], reason=reason)
+            run.relabel(
+                [Relabel(document, new, f"relabelled by {who.name}", override=True, seen=state.label)], reason=reason
+            )
             run.close()
         return new
 
@@ -451,7 +453,9 @@ def check(bundle: Mapping[str, Any], key: bytes, ref: str) -> tuple[str, ...]:
     try:
         verify.verify(json.dumps(bundle).encode(), key, say=said.append)
     except verify.Failed as failure:
-        raise ProofFailed(f"{ref} does not verify: {failure}.") from None
+        raise ProofFailed(
+            f"{ref} does not verify: {failure}.", todo="Do not rely on it; get it again from whoever issued it."
+        ) from None
     return tuple(" ".join(line.split()) for line in said)
 
 
