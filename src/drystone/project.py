@@ -243,7 +243,8 @@ class Project:
         state = self.house.ledger.catalog.document(_written(document))
         label = None if state is None else state.label
         if label is not None and (said := self.house.ingest.look([document])):  # its own source, asked now
-            label = None if said[document] is None else label.join(said[document])
+            theirs = said[document]
+            label = None if theirs is None else label.join(theirs)
         return self.house.policy.why(
             asker,
             subject,

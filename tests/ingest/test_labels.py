@@ -45,8 +45,8 @@ def test_what_has_no_label_is_refused_with_where_we_looked() -> None:
 def test_a_sidecar_labels_and_tightens_but_never_loosens() -> None:
     door = Door(config(rules=({"match": "hr/**", "readers": ["group:hr"], "classification": "confidential"},)))
     full = {"readers": ["everyone"], "classification": "public", "trust": "trusted"}
-    assert label(door, "a.md", None, full) == (
-        {"readers": [["everyone"]], "classification": "public", "trust": "trusted"}, 'sidecar "a.md.label.toml"')  # fmt: skip
+    assert label(door, "a.md", None, full) == (  # whoever can write the folder does not make their words trusted
+        {"readers": [["everyone"]], "classification": "public", "trust": "untrusted"}, 'sidecar "a.md.label.toml"')  # fmt: skip
     found, origin = label(door, "hr/a.md", None, full)
     assert found["readers"] == [["group:hr"]] and found["classification"] == "confidential"
     assert origin == 'sidecar "hr/a.md.label.toml" and rule 1 "hr/**" of source docs'

@@ -20,6 +20,7 @@ from drystone.records import (
     Label,
     Prompt,
     Usage,
+    join_all,
 )
 from tests.ledger.build import BO, STAFF, change, document, label
 
@@ -70,14 +71,15 @@ def ask(
                 pass
         hits = Hits(tuple(e.hit for e in found), tuple(found), True, commit, 0.9 if found else 0.1)
         messages = ({"role": "user", "content": question},) if model else ()
-        prompt = Prompt(mode, messages, tuple(found), STAFF, "p:quoted-1")
+        joined = join_all([STAFF, *(e.hit.label for e in found)])
+        prompt = Prompt(mode, messages, tuple(found), joined, "p:quoted-1")
         draft = Draft(ANSWERED, model, usage)
         rests = tuple(found[:cited])
         citations = tuple(
             Citation(n, e.hit.document, e.hit.version, e.hit.chunk, "Returns", e.quote, e.start, e.end, e.score, True)
             for n, e in enumerate(rests, 1)
         )
-        checked = Checked(ANSWERED, citations, rests, mode, None, (), usage, STAFF)
+        checked = Checked(ANSWERED, citations, rests, mode, None, (), usage, joined)
         released = checked
         if refused:
             released = Checked("", (), (), "refused", refused, (), usage if withdrawn else Usage())

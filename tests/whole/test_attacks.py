@@ -22,8 +22,8 @@ import pytest
 
 import drystone
 from drystone.cli import main
-from drystone.errors import DrystoneError, NotFound, Refused, SettingsError, UsageError
-from tests.conftest import PEOPLE, RULES
+from drystone.errors import DrystoneError, NotFound, Refused, SettingsError
+from tests.conftest import RULES
 
 Make = Callable[..., Any]
 PAY = "# Pay\n\nThe salary band zqpaycanary of engineers is 90 thousand euros a year.\n"
@@ -315,4 +315,323 @@ def test_whatever_is_written_the_error_is_ours(make: Make, odd: str) -> None:
     ):  # fmt: skip
         with contextlib.suppress(DrystoneError):
             soft()
+    assert kb.house.ledger.verify().valid
+
+
+# -- what lies in the files -------------------------------------------------------------------------------
+def test_no_text_lies_in_the_clear_beside_the_lake(make: Make) -> None:
+    """Of what is not documented as clear, nothing: not the question, the answer, a body's words or a refused name."""
+    kb = make({**FILES, "hr/broken-zqbrokencanary.pdf": b"%PDF-1.7 zqbodycanary not really"})
+    kb.ask(f"{ASK_PAY} zqquestioncanary?", actor="ann")
+    kb.ask(ASK_PAY, actor="ann")
+    kb.search("zqsearchcanary salary", actor="ann")
+    with contextlib.suppress(DrystoneError):
+        kb.search("zqerrorcanary \x00", actor="ann")
+    kb.replay(kb.ask(ASK_PAY, actor="ann").passport, actor="ann")
+    state = kb.settings.state
+    found = []
+    for path in state.rglob("*"):
+        if path.is_file() and "lake" not in path.relative_to(state).parts:
+            data = path.read_bytes() + path.name.encode()
+            words = (b"zqpaycanary", b"zqquestioncanary", b"zqsearchcanary", b"zqerrorcanary", b"zqbodycanary",
+                     b"salary band", b"90 thousand")  # fmt: skip
+            found += [(path.name, word) for word in words if word in data]
+            assert not path.stat().st_mode & 0o077 or path.suffix == ".pub" or not os.access(path.parent, 0), path
+    assert found == []
+    assert state.stat().st_mode & 0o077 == 0
+
+
+# -- what one may not see changes nothing that one sees ----------------------------------------------------
+def test_forbidden_documents_change_no_score_no_note_no_answer(make: Make) -> None:
+    secret = {
+        f"hr/s{n}.md": f"# Secret {n}\n\nPaid holiday of directors is {n} days a year, and the shop opens never.\n\n"
+        + f"holiday shop noon {n} " * 60 for n in range(60)
+    }  # fmt: skip
+    secret["hr/hindi.md"] = "# गुप्त\n\nयह वेतन का गुप्त दस्तावेज है जिसे कोई नहीं पढ़ सकता।\n"  # has no vector
+    plain, crowded = make(FILES, name="plain"), make({**FILES, **secret}, name="crowded")
+    for words in ("paid holiday a year", "When does the shop open at noon?", "salary", "secret directors", "वेतन"):
+        for options in ({}, {"limit": 3}):
+            a, b = (kb.hits(words, actor="bo", **options) for kb in (plain, crowded))
+            assert [(h.document, h.score, h.start) for h in a.hits] == [(h.document, h.score, h.start) for h in b.hits]
+            assert (a.notes, a.exact, a.confidence) == (b.notes, b.exact, b.confidence)
+        x, y = (kb.ask(words, actor="bo").to_dict() for kb in (plain, crowded))
+        for one in (x, y):
+            for citation in one["citations"]:
+                del citation["chunk"], citation["version"]
+            del one["passport"], one["timings"]
+        assert x == y
+
+
+# -- documents, names and folders that want to be more than data ---------------------------------------------
+def test_a_document_is_no_label(make: Make) -> None:
+    kb = make({
+        "hr/matter.md": '---\nreaders: ["everyone"]\nclassification: public\n---\n# Pay\n\nzqpaycanary salary band.\n',
+        "hr/toml.md": 'readers = ["everyone"]\nclassification = "public"\n\nThe salary band zqpaycanary.\n',
+        "hr/side.md": PAY, "hr/side.md.label.toml": 'readers = ["everyone"]\nclassification = "public"\n',
+        "public/x.md.label.toml": 'readers = ["everyone"]\n',
+        "hr/..x.md": PAY, "hr/a:b.md": PAY, "hr/public:c.md": PAY, "hr/%2e%2e.md": PAY, "hr/new\nline.md": PAY,
+    })  # fmt: skip
+    for actor in ("bo", "eve"):
+        assert "zqpaycanary" not in texts(kb.search("salary band", actor=actor, limit=100))
+    found = {h.document for h in kb.search("salary band", actor="ann", limit=100)}
+    assert {"docs:hr/a:b.md", "docs:hr/side.md", "docs:hr/matter.md"} <= found
+    assert not any("\n" in name or "label.toml" in name for name in found)
+
+
+def test_a_sidecar_makes_nothing_trusted(make: Make) -> None:
+    """Who may write the folder may write the sidecar: it can take trust away and not give it."""
+    kb = make({"handbook/a.md": LEAVE, "handbook/a.md.label.toml": 'trust = "trusted"\n'})
+    assert kb.house.ledger.catalog.document("docs:handbook/a.md").label.trust.name == "untrusted"
+
+
+def test_rows_of_one_source_are_not_documents_of_another(make: Make) -> None:
+    extra = (
+        '[[sources]]\nname = "rows"\ntype = "rows"\npath = "rows.jsonl"\nreaders = ["everyone"]\n'
+        'classification = "public"\nowner = "group:staff"\n'
+    )
+    kb = make(FILES, ingest=False, extra=extra)
+    ids = ["docs:hr/pay.md", "hr/pay.md", "../docs:hr/pay.md", "\x1b[31mred", "line\nbreak"]
+    lines = [json.dumps({"id": i, "text": f"Row {n} about the weather.", "title": "\x1b]0;x\x07"}) for n, i in enumerate(ids)]
+    (kb.folder / "rows.jsonl").write_text("\n".join(lines))
+    kb.ingest(actor="olga")
+    assert "zqpaycanary" not in texts(kb.search("salary weather", actor="eve", limit=100))
+    assert kb.house.ledger.catalog.document("docs:hr/pay.md").label.classification.name == "confidential"
+    with pytest.raises(NotFound):
+        kb.relabel("docs:hr/pay.md", {"trust": "untrusted"}, actor="bo")  # bo owns rows, not docs
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        main(["search", "weather", "--as", "eve", "--project", str(kb.folder)])
+    assert "\x1b" not in out.getvalue() and "\x07" not in out.getvalue()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser may give files away")
+def test_a_link_to_a_hidden_file_of_another_is_not_followed(make: Make) -> None:
+    kb = make({".private/pay.md": PAY, "public/x.md": "# X\n\nHello there.\n"}, ingest=False)
+    (kb.folder / "documents/public/mine.md").symlink_to("../.private/pay.md")
+    os.lchown(kb.folder / "documents/public/mine.md", 12345, 12345)
+    kb.ingest(actor="olga")
+    assert "zqpaycanary" not in texts(kb.search("salary band", actor="eve"))
+
+
+# -- the record -------------------------------------------------------------------------------------------
+TAMPER = {
+    "log entry": "UPDATE log SET entry = CAST(replace(CAST(entry AS TEXT), 'seq', 'sec') AS BLOB) WHERE seq = 1",
+    "log dropped": "DELETE FROM log WHERE seq = 1",
+    "log mac": "UPDATE log SET mac = 'x' WHERE seq = 1",
+    "tree": "UPDATE log_nodes SET hash = zeroblob(32) WHERE position = 0",
+    "statement": "UPDATE passports SET payload = CAST(replace(CAST(payload AS TEXT), 'bo', 'xx') AS BLOB)",
+    "signature": "UPDATE passports SET signature = zeroblob(64)",
+    "statements swapped": "UPDATE passports SET seq = -seq; UPDATE passports SET seq = CASE seq WHEN (SELECT min(seq) "
+                          "FROM passports) THEN -(SELECT max(seq) FROM passports) ELSE -(SELECT min(seq) FROM passports) END",
+    "statement dropped": "DELETE FROM passports",
+    "checkpoint": "UPDATE log_checkpoints SET note = replace(note, 'shop', 'shap')",
+}  # fmt: skip
+
+
+def tampered(kb: Any, script: str) -> None:
+    connection = sqlite3.connect(kb.settings.state / "ledger.db")
+    connection.execute("PRAGMA foreign_keys = OFF")
+    connection.executescript(script)
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from drystone.testing import HashEmbedder
+    from tests.conftest import write_project
+
+    with drystone.open(write_project(tmp_path_factory.mktemp("rec"), FILES), embedder=HashEmbedder()) as kb:
+        kb.ingest(actor="olga")
+        refs = [kb.ask(ASK_LEAVE, actor="bo").passport, kb.ask(ASK_PAY, actor="ann").passport]
+        for ref, actor in zip(refs, ("bo", "ann"), strict=True):
+            kb.passport(ref, actor=actor).verify()
+        assert kb.house.ledger.verify().valid
+        yield kb, refs
+
+
+@pytest.mark.parametrize("what", TAMPER)
+def test_tampering_with_the_record_is_noticed(recorded: Any, what: str) -> None:
+    kb, _ = recorded
+    with contextlib.closing(sqlite3.connect(":memory:")) as kept:
+        with contextlib.closing(sqlite3.connect(kb.settings.state / "ledger.db")) as source:
+            source.backup(kept)
+        try:
+            tampered(kb, TAMPER[what])
+            assert not kb.house.ledger.verify().valid
+        finally:
+            with contextlib.closing(sqlite3.connect(kb.settings.state / "ledger.db")) as target:
+                kept.backup(target)
+    assert kb.house.ledger.verify().valid
+
+
+def test_texts_of_another_passport_do_not_pass_for_ones_own(recorded: Any) -> None:
+    kb, (his, hers) = recorded
+    with contextlib.closing(sqlite3.connect(":memory:")) as kept:
+        with contextlib.closing(sqlite3.connect(kb.settings.state / "ledger.db")) as source:
+            source.backup(kept)
+        try:
+            tampered(kb, f"UPDATE passports SET contents = (SELECT contents FROM passports WHERE ref = '{hers}')")
+            with pytest.raises(DrystoneError) as caught:
+                kb.replay(his, actor="bo")
+            assert "salary" not in texts(caught.value.to_dict())
+            with pytest.raises(DrystoneError):
+                kb.passport(his, actor="olga", annex=True)
+        finally:
+            with contextlib.closing(sqlite3.connect(kb.settings.state / "ledger.db")) as target:
+                kept.backup(target)
+
+
+# -- rooms that were taken over ------------------------------------------------------------------------------
+def forge_quote(checked: Any) -> Any:
+    first = replace(checked.citations[0], quote="Everyone has 99 days of paid holiday a year.")
+    return replace(checked, text=first.quote + " [1]", citations=(first, *checked.citations[1:]))
+
+
+FORGED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "release, text": ("release", lambda c: replace(c, text="Everyone has 99 days.")),
+    "release, quote": ("release", forge_quote),
+    "release, title": ("release", lambda c: replace(c, citations=(replace(c.citations[0], title="Forged"),))),
+    "release, support": ("release", lambda c: replace(c, citations=(replace(c.citations[0], supported=False),))),
+    "release, label": ("release", lambda c: replace(c, label=replace(c.label, readers=frozenset({frozenset({"everyone"})})))),
+    "release, mode": ("release", lambda c: replace(c, mode="generated")),
+    "release, no citation": ("release", lambda c: replace(c, citations=(), evidence=())),
+    "check, quote": ("check", forge_quote),
+    "check, title": ("check", lambda c: replace(c, citations=(replace(c.citations[0], title="Forged"),))),
+    "check, label": ("check", lambda c: replace(c, label=replace(c.label, readers=frozenset({frozenset({"everyone"})})))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_a_room_that_lies_releases_nothing(make: Make, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Each changes what leaves; where the room also forges its own note, the other rooms' notes contradict it."""
+    from drystone.ledger.runs import Run
+
+    kb = make(FILES)
+    step, forge = FORGED[what]
+    note = Run.note
+    if step == "release":
+        room = type(kb.house.guard)
+        release = room.release
+        monkeypatch.setattr(room, "release", lambda self, *a, **k: forge(release(self, *a, **k)))
+    else:
+        room = type(kb.house.answer)
+        check = room.check
+        monkeypatch.setattr(room, "check", lambda self, *a, **k: forge(check(self, *a, **k)))
+        monkeypatch.setattr(Run, "note", lambda self, name, **facts: note(self, name, **(
+            {**facts, "checked": forge(facts["checked"])} if name == "check" else facts)))  # fmt: skip
+    with pytest.raises(DrystoneError) as caught:
+        kb.ask(ASK_LEAVE, actor="bo")
+    assert caught.value.code == "passport_incomplete" and "99" not in texts(caught.value.to_dict())
+
+
+def test_a_withdrawn_answer_cannot_be_released(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    kb = make(FILES)
+    room = type(kb.house.guard)
+    release = room.release
+
+    def stubborn(self: Any, checked: Any, actor: Any, run: Any, **options: Any) -> Any:
+        kb.relabel("docs:handbook/leave.md", {"readers": ["ann"]}, actor="olga", reason="moved")
+        release(self, checked, actor, run, **options)
+        return checked
+
+    monkeypatch.setattr(room, "release", stubborn)
+    with pytest.raises(DrystoneError):
+        kb.ask(ASK_LEAVE, actor="bo")
+
+
+# -- races ----------------------------------------------------------------------------------------------------
+def test_a_relabel_rests_on_the_label_that_was_seen(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two people at once: what one tightened, the other's change, which read the label before, cannot loosen."""
+    kb = make(FILES)
+    run = type(kb.house.ledger).run
+    once = threading.Lock()
+
+    def overtaken(self: Any, kind: str, **facts: Any) -> Any:
+        if kind == "relabel" and once.acquire(blocking=False):
+            kb.relabel("docs:handbook/leave.md", {"readers": ["group:hr"]}, actor="olga", reason="closed")
+        return run(self, kind, **facts)
+
+    monkeypatch.setattr(type(kb.house.ledger), "run", overtaken)
+    with pytest.raises(DrystoneError):
+        kb.relabel("docs:handbook/leave.md", {"trust": "untrusted", "classification": "internal", "expires": "2099-01-01"},
+                   actor="olga")  # fmt: skip
+    assert "27 days" not in texts(kb.search("holiday", actor="bo"))
+
+
+def test_a_search_that_is_overtaken_by_an_ingestion(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that come in while a search ranks are not its business, wherever in it they come."""
+    from drystone.retrieve.search import Retriever
+
+    kb = make({**FILES, **{f"public/p{n}.md": f"# P{n}\n\nThe shop opens at {n} o'clock.\n" for n in range(20)}})
+    before = [(h.document, h.score) for h in kb.search("shop opens", actor="eve", limit=50)]
+    rank = Retriever._rank
+    more = iter(range(100, 200))
+
+    def overtaken(self: Any, *arguments: Any) -> Any:
+        for n in (next(more), next(more)):
+            (kb.folder / f"documents/public/q{n}.md").write_text(f"# Q\n\nThe shop opens {'at noon ' * n}.\n")
+        kb.ingest(actor="olga")
+        self.refresh()
+        return rank(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Retriever, "_rank", overtaken)
+        found = [(h.document, h.score) for h in kb.search("shop opens", actor="eve", limit=50)]
+    assert found == before
+
+
+def test_everything_at_once(make: Make) -> None:
+    """Threads ask, search, relabel, ingest, look back and close: right answers or our own errors, and an end."""
+    kb = make(FILES)
+    wrong: list[str] = []
+    stop = time.monotonic() + 2.5
+    turns = [0]  # odd while bo may not read leave.md, by a relabel that is durable
+
+    def loop(work: Callable[[int], None]) -> None:
+        n = 0
+        while time.monotonic() < stop:
+            try:
+                work(n)
+            except DrystoneError as error:
+                if "27 days" in texts(error.to_dict()) or "zqpaycanary" in texts(error.to_dict()):
+                    wrong.append("leak in an error")
+            except BaseException as error:
+                wrong.append(f"{type(error).__name__}: {error}")
+                return
+            n += 1
+
+    def ask(n: int) -> None:
+        began = turns[0]
+        said = texts(kb.ask(ASK_LEAVE, actor="bo").to_dict()) + texts(kb.search("holiday pay", actor="bo"))
+        if "zqpaycanary" in said or (began % 2 and turns[0] == began and "27 days" in said):
+            wrong.append("leak")
+
+    def relabel(n: int) -> None:
+        kb.relabel("docs:handbook/leave.md", {"readers": ["ann"]}, actor="olga", reason="x")
+        turns[0] += 1
+        time.sleep(0.2)
+        turns[0] += 1
+        kb.relabel("docs:handbook/leave.md", {"readers": ["group:staff"]}, actor="olga", reason="x")
+
+    def bring(n: int) -> None:
+        (kb.folder / f"documents/public/n{n}.md").write_text(f"# N{n}\n\nNumber {n} is a number, holiday or not.\n")
+        kb.ingest(actor="olga")
+
+    def back(n: int) -> None:
+        if "zqpaycanary" in texts(kb.snapshot("shop@1", actor="bo").arrow("chunks").to_pylist()):
+            wrong.append("leak")
+        kb.search("holiday", actor="bo", as_of=1)
+        kb.house.ledger.verify()
+
+    def close(n: int) -> None:
+        time.sleep(0.6)
+        kb.close()
+
+    threads = [threading.Thread(target=loop, args=(w,)) for w in (ask, ask, relabel, bring, back, close)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads), "a deadlock"
+    assert wrong == []
     assert kb.house.ledger.verify().valid

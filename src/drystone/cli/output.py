@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -22,10 +23,15 @@ def project(options: argparse.Namespace, *, progress: bool = False) -> Project:
 
 def emit(options: argparse.Namespace, document: dict[str, Any], *lines: str) -> None:
     for line in lines:
-        print(line)
+        print(harmless(line))
     if options.json:
         print(json.dumps(document, ensure_ascii=False))
     sys.stdout.flush()
+
+
+def harmless(line: str) -> str:
+    """Without control characters: a document's name or words must not steer the terminal that shows them."""
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", line)
 
 
 class Bar:

@@ -172,6 +172,9 @@ class FilesSource:
             if stat.S_ISDIR(info.st_mode) or name not in seen:
                 yield Failure(f"{self.name}:{identity}", "link", "It is a link; what it points to counts by itself.")
             return
+        if os.lstat(path).st_uid not in (0, info.st_uid):  # or one could give another's hidden file a weaker rule
+            yield Failure(f"{self.name}:{identity}", "link", "It is a link to a file of somebody else.")
+            return
         if self._excluded(identity, True) or identity in seen:
             return
         seen.add(identity)

@@ -9,7 +9,7 @@ Of the rules the first that matches counts. ``retention`` runs from the first ti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from drystone.errors import LabelError, SettingsError, Unlabelled
@@ -129,6 +129,8 @@ class Door:
                 parts = Parts.parse(raw)
             except LabelError as error:
                 raise Unlabelled(f"Its label cannot be used: {error.happened}", looked=f"{origin}.") from None
+            if raw is item.beside and parts.label.trust is Trust.trusted:  # whoever writes it vouches for themselves
+                parts = replace(parts, named=parts.named - {"trust"})
             if parts.named or parts.retention:
                 found.append((parts, origin))
         if config.permissions == "source" and not (item.permissions or {}).get("readers"):

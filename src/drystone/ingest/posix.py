@@ -12,6 +12,7 @@ The superuser's power to read everything is not a permission.
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -29,8 +30,8 @@ def acl(path: str) -> bytes:
         return b""
     try:
         return os.getxattr(path, ACL, follow_symlinks=True)
-    except OSError:
-        return b""
+    except OSError as error:
+        return b"" if error.errno in (errno.ENODATA, errno.ENOTSUP) else b"?"  # it may have one: admits nobody
 
 
 @lru_cache(maxsize=65536)

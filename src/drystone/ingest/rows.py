@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _LISTS = {"readers", "regions", "purposes"}
 _OPTIONS = {"path", "fields", "format", "delimiter", "text_type"}
 _FORMATS = {"jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv", "tsv": "csv", "parquet": "parquet"}
 _TYPES = {"text/plain", "text/markdown", "text/html"}
+_ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _BROKEN = (OSError, EOFError, zlib.error)
 
 
@@ -127,6 +129,8 @@ class _Table:
         identity = given.strip() if isinstance(given, str) else str(given) if _whole(given) else ""
         if not identity:
             return Failure(f"{self.name}:row {number}", "no_id", f"Row {number} has no id.")
+        if _ODD.search(identity):
+            return Failure(f"{self.name}:row {number}", "no_id", f"Row {number} has an id with control characters.")
         document = f"{self.name}:{identity}"
         text = values["text"]
         if not isinstance(text, str) or not text.strip():

@@ -23,7 +23,21 @@ from drystone.errors import DrystoneError, LedgerError, PassportIncomplete, Refu
 from drystone.ledger import lineage, log
 from drystone.ledger.change import Change, Pointer, as_json
 from drystone.ledger.store import sql
-from drystone.records import Actor, Answer, Checked, Decision, Draft, Hits, Label, Prompt, Relabel, Usage, format_time
+from drystone.records import (
+    Actor,
+    Answer,
+    Checked,
+    Citation,
+    Decision,
+    Draft,
+    Hit,
+    Hits,
+    Label,
+    Prompt,
+    Relabel,
+    Usage,
+    format_time,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -247,7 +261,7 @@ def contradictions(notes: Mapping[str, Mapping[str, Any]], released: Checked) ->
     draft, checked = notes["generate"]["draft"], notes["check"]["checked"]
     found = {_place(evidence) for evidence in hits.evidence}
     offered = {_place(evidence) for evidence in prompt.evidence}
-    known = {hit.chunk: (hit.version, hit.document) for hit in hits.hits}
+    known = {hit.chunk: hit for hit in hits.hits}
     faults = []
     if not offered <= found:
         faults.append("the prompt holds evidence that the search did not find")
@@ -259,20 +273,38 @@ def contradictions(notes: Mapping[str, Mapping[str, Any]], released: Checked) ->
             faults.append("the answer rests on evidence that was not in the prompt")
         if not cited <= {(c.chunk, c.start, c.end, c.quote) for c in checked.citations}:
             faults.append("the answer has a citation that was not checked")
-        if any(known.get(c.chunk) != (c.version, c.document) for c in released.citations):
+        if not all(_as_found(c, known.get(c.chunk)) for c in released.citations):
             faults.append("the answer cites what the search did not find")
         if released.text != checked.text:
             faults.append("the answer has another text than was checked")
         if not released.citations:
             faults.append("the answer has no citation")
+        resting = (*released.evidence, *(prompt.evidence if released.mode == "generated" else ()))
+        if released.label is None or not all(released.label.at_least(e.hit.label) for e in resting):
+            faults.append("the answer has a looser label than what it rests on")
+        if released != checked and not faults:
+            faults.append("the answer is not the one that was checked")
+        if notes["release"]["withdrawn"]:
+            faults.append("what the answer rests on was withdrawn")
         if checked.refused is not None:
             faults.append("the check refused and the release did not")
         for step in ("admit", "release"):
             if not notes[step]["decision"].allowed:
                 faults.append(f"the decision of {step} was no")
+            if any(guard.get("outcome") == "failed" for guard in notes[step]["guards"]):
+                faults.append(f"a guard could not look at {step}")
         if notes["release"]["commit"] < hits.commit:
             faults.append("the release looked at an older commit than the search")
     return faults
+
+
+def _as_found(citation: Citation, hit: Hit | None) -> bool:
+    """Does a citation say what the hit says, at the place that it names?"""
+    if hit is None or (citation.version, citation.document, citation.title) != (hit.version, hit.document, hit.title):
+        return False
+    return hit.text[citation.start - hit.start : citation.end - hit.start] == citation.quote and (
+        citation.start >= hit.start
+    )
 
 
 def _place(evidence: Any) -> tuple[str, str, int, int, str]:
