@@ -39,11 +39,12 @@ def _file(path: Path) -> dict[str, Any]:
 
 def passport_show(options: argparse.Namespace) -> int:
     bundle, ref = _bundle(options)
+    said = predicate(bundle)
     if options.json:
         print(json.dumps(bundle, ensure_ascii=False))
         return OK
     print(ref)
-    print(json.dumps(predicate(bundle), indent=2, ensure_ascii=False))
+    print(json.dumps(said, indent=2, ensure_ascii=False))
     annex = bundle.get("annex")
     if isinstance(annex, dict) and "opened" in annex:
         print("annex:", json.dumps(json.loads(annex["opened"]), indent=2, ensure_ascii=False))
