@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -192,7 +193,9 @@ def test_what_is_wrong_is_said_and_ends_in_one_line_of_json(cli: Callable[..., S
         if "error" in found:
             error = found["error"]
             assert set(error) == {"code", "status", "retry", "happened", "looked", "todo"}
-            assert error["happened"] and (error["looked"] or error["todo"] or "must be" in error["happened"]), typed
+            assert error["happened"] and (
+                error["looked"] or error["todo"] or re.search("must be|There is no", error["happened"])
+            ), typed
             text = " ".join(str(error[k]) for k in ("happened", "looked", "todo"))
             assert error["happened"] in said.err
         else:
