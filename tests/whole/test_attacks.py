@@ -11,6 +11,8 @@ import io
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -404,6 +406,15 @@ def test_rows_of_one_source_are_not_documents_of_another(make: Make) -> None:
     assert "\x1b" not in out.getvalue() and "\x07" not in out.getvalue()
 
 
+def test_a_refusal_at_the_door_names_no_other_file(make: Make) -> None:
+    kb = make({"nowhere/a.md": LEAVE, "nowhere/zqother.md": LEAVE, **FILES}, ingest=False)
+    report = kb.ingest(actor="olga")
+    assert {f.document for f in report.refusals} == {"docs:nowhere/a.md", "docs:nowhere/zqother.md"}
+    for failure in report.refusals:
+        assert failure.document.removeprefix("docs:") in failure.reason
+        assert failure.document == "docs:nowhere/zqother.md" or "zqother" not in failure.reason
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser may give files away")
 def test_a_link_to_a_hidden_file_of_another_is_not_followed(make: Make) -> None:
     kb = make({".private/pay.md": PAY, "public/x.md": "# X\n\nHello there.\n"}, ingest=False)
@@ -635,3 +646,47 @@ def test_everything_at_once(make: Make) -> None:
     assert not any(thread.is_alive() for thread in threads), "a deadlock"
     assert wrong == []
     assert kb.house.ledger.verify().valid
+
+
+PROCESS = """
+import sys, time, drystone
+from drystone.errors import DrystoneError
+from drystone.testing import HashEmbedder
+folder, what, until = sys.argv[1], sys.argv[2], time.monotonic() + 4
+n = 0
+while time.monotonic() < until or n == 0:
+    n += 1
+    try:
+        with drystone.open(folder, embedder=HashEmbedder()) as kb:
+            for _ in range(3):
+                if what == "ask":
+                    said = repr(kb.ask("What is the salary band of engineers a year?", actor="bo"))
+                    said += repr(kb.search("salary band holiday", actor="bo", limit=50))
+                    assert "zqpaycanary" not in said
+                elif what == "bring":
+                    (kb.folder / f"documents/public/p{n}.md").write_text(f"# P{n}\\n\\nThe shop has {n} doors.\\n")
+                    kb.ingest(actor="olga")
+                else:
+                    tight = {"readers": ["group:owners"]} if n % 2 else {"readers": ["group:hr"]}
+                    kb.relabel("docs:hr/pay.md", tight, actor="olga", reason="turn")
+    except DrystoneError as error:
+        assert "zqpaycanary" not in str(error)
+        print(error.code)
+print("done")
+"""
+
+
+@pytest.mark.whole
+def test_everything_at_once_in_many_processes(make: Make) -> None:
+    kb = make(FILES)
+    children = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(kb.folder), what], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True)
+        for what in ("ask", "ask", "bring", "relabel", "relabel")
+    ]  # fmt: skip
+    for child in children:
+        out, err = child.communicate(timeout=120)
+        assert child.returncode == 0 and out.endswith("done\n"), err
+        assert set(out.split()) <= {"done", "busy"}, out
+    assert kb.house.ledger.verify().valid
+    assert "zqpaycanary" not in texts(kb.search("salary band", actor="bo"))

@@ -81,7 +81,7 @@ class Door:
             self._fill = Parts.parse(config.fill)
         except LabelError as error:
             raise SettingsError(f"The source {config.name!r}: {error}") from None
-        self._known: dict[tuple[int, str], tuple[Parts, str] | Unlabelled] = {}
+        self._known: dict[tuple[int, str], tuple[Parts, str]] = {}
 
     def _rule(self, number: int, rule: Mapping[str, Any]) -> Parts:
         try:
@@ -101,15 +101,10 @@ class Door:
             key = (rule, f"{item.permissions!r}{item.beside!r}" + (item.id if item.beside else ""))
         found = self._known.get(key)
         if found is None:
-            try:
-                found = self._put_together(item, rule)
-            except Unlabelled as refusal:
-                found = refusal
+            found = self._put_together(item, rule)  # a refusal names the item, so it is not remembered for others
             if len(self._known) > 100_000:  # rows may all differ
                 self._known.clear()
             self._known[key] = found
-        if isinstance(found, Unlabelled):
-            raise found.with_traceback(None)
         parts, origin = found
         if parts.retention is None:
             return parts.label, origin, False
