@@ -324,7 +324,8 @@ def test_a_model_is_kept_only_with_its_pinned_digest(cli: Callable[..., Said]) -
 
 # -- watching and starting ---------------------------------------------------------------------------
 WATCH = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the foreground, wherever the tests run
 import drystone
 from drystone.cli import main, output
 from drystone.testing import HashEmbedder
