@@ -21,7 +21,7 @@ from drystone.records import Actor, Classification, Label, Trust
 from drystone.retrieve import fuse
 from drystone.retrieve.allow import Decisions, allowed, documents
 from drystone.retrieve.scan import Vectors
-from drystone.retrieve.words import Postings, Scored, Words
+from drystone.retrieve.words import Postings, Words
 
 ROWS, D = 10_000, 32
 
@@ -117,7 +117,7 @@ def main() -> None:
             cases += 1
             hits += len(rows)
             forbidden += int((~fine[rows]).sum())
-        blank = Scored(np.empty(0, np.int64), np.zeros(ROWS, np.float32), np.empty(0, np.uint64), np.empty(0))
+        blank = words.score(np.empty(0, np.uint64), everything, ROWS, lengths, ROWS)
         control = fuse.rank(
             queries[0], vectors, blank, mask=everything, packed=np.packbits(everything, bitorder="little"), count=ROWS,
             limit=10,

@@ -22,7 +22,7 @@ from drystone.records import Actor, Classification, Label
 from drystone.retrieve import fuse
 from drystone.retrieve.allow import Decisions
 from drystone.retrieve.scan import Vectors
-from drystone.retrieve.words import Postings, Scored, Words
+from drystone.retrieve.words import Postings, Words
 
 D, QUESTIONS = 384, 20
 
@@ -64,7 +64,7 @@ def scan(n: int) -> dict[str, Any]:
     raw.add(x)
     _, unfiltered = timed(lambda q: raw.search(queries[q][None], 10))
     out: dict[str, Any] = {"rows": n, "build_s": round(built, 2), "unfiltered": unfiltered}
-    no_words = Scored(np.empty(0, np.int64), np.zeros(n, np.float32), np.empty(0, np.uint64), np.empty(0))
+    no_words = Words().score(np.empty(0, np.uint64), np.ones(n, bool), n, np.ones(n, np.int32), n)
     truth = np.stack([x @ query for query in queries])
     for share in (0.001, 0.01, 0.1, 0.5, 1.0):
         mask = rng.random(n) < share
