@@ -42,7 +42,8 @@ def ingest(source: SourceConfig, *, house: House, actor: Actor, allow_mass_remov
     with house.ledger.run("ingest", actor=actor, source=source.name, decision=decision) as run:
         if house.index.stale:  # another embedding model: its generation is built beside the old, switched in one commit
             house.index.build_generation(run)
-        plan = house.ingest.plan(source, run, allow_mass_removal=allow_mass_removal)  # labels at the door
+        permits = house.index.permits  # the embedder is a sink too
+        plan = house.ingest.plan(source, run, allow_mass_removal=allow_mass_removal, embeds=permits)  # labelled
         report = plan.report
         for batch in house.ingest.batches(plan):
             kept = house.ingest.keep(batch, run)  # bytes, by keyed digest, encrypted

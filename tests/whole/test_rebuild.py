@@ -25,7 +25,9 @@ from drystone.records import Label
 from drystone.testing import HashEmbedder
 from tests.conftest import RULES, write_project
 
-WORDS = "amber birch cedar delta ember fjord grove heron island juniper kestrel lagoon meadow north otter".split()
+WORDS = [
+    "amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "island", "juniper", "kestrel", "lagoon",
+]  # fmt: skip
 FOLDERS = ("public", "hr", "handbook", "eu")
 SOURCES = """
 [[sources]]
@@ -126,7 +128,7 @@ class Editor:
         where = self.rng.randrange(len(self.rules))
         level = self.rng.choice(["internal", "confidential"])
         label = f'readers = ["group:staff", "group:hr"]\nclassification = "{level}"'
-        self.rules[where] = (self.rules[where][0], self.rng.choice([label, label, RULES[where][1]]))
+        self.rules[where] = (self.rules[where][0], self.rng.choice([label, label, label + '\nregions = ["mars"]', RULES[where][1]]))
         if self.rng.random() < 0.2:
             self.rules.insert(0, self.rules.pop())
         self.write_rules()
@@ -416,3 +418,39 @@ def test_mass_removal_stops_and_an_outage_removes_nothing(make: Callable[..., An
     with pytest.raises(SourceUnavailable):
         kb.ingest(actor="olga", allow_mass_removal=True)
     assert len(kb.search("number", actor="eve", limit=100)) == 20
+
+
+class Listening(HashEmbedder):
+    """Remembers what it was given."""
+
+    def embed(self, texts: Any) -> Any:
+        self.heard = [*getattr(self, "heard", []), *texts]
+        return super().embed(texts)
+
+
+def test_what_may_not_flow_to_the_embedder_does_not(make: Callable[..., Any]) -> None:
+    """Labels of the door and of people decide, before a text is embedded; when that changes, so do the vectors."""
+    ear = Listening()
+    kb = make({"handbook/a.md": "# A\n\nThe gate code is seven.\n", "handbook/b.md": "# B\n\nThe door code is nine.\n"},
+              embedder=ear, extra='[embedding]\ntype = "builtin"\nclearance = "internal"\n')  # fmt: skip
+    assert len(ear.heard) == 2
+    kb.relabel("docs:handbook/a.md", {"classification": "confidential"}, actor="olga")
+    path = kb.folder / "documents/handbook/a.md"
+    path.write_text("# A\n\nThe gate code is eight.\n")
+    assert kb.ingest(actor="olga").embedded == 0
+    (kb.folder / "documents/public").mkdir()
+    (kb.folder / "documents/public/copy.md").write_text("# A\n\nThe gate code is eight.\n")
+    assert kb.ingest(actor="olga").embedded == 0, "a copy is what it is a copy of"
+    assert not any("eight" in text for text in ear.heard)
+    assert any("eight" in hit.text for hit in kb.search("gate code eight", actor="ann")), "found by words"
+
+    beside = kb.folder / "documents/handbook/b.md.label.toml"
+    beside.write_text('classification = "confidential"')
+    kb.ingest(actor="olga")
+    rows = {row["document"]: row["vectors"] for row in kb.house.lake.logical()}
+    assert rows["docs:handbook/b.md"] == [None]
+    beside.unlink()
+    kb.ingest(actor="olga")
+    rows = {row["document"]: row["vectors"] for row in kb.house.lake.logical()}
+    assert rows["docs:handbook/b.md"] != [None], "searched by meaning again"
+    assert sum("nine" in text for text in ear.heard if "search" not in text) == 1, "its vector was kept meanwhile"

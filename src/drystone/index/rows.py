@@ -63,7 +63,7 @@ def build(index: Index, documents: Sequence[Document], batch: Batch, run: Run) -
     with run.time("words"):
         postings, tokens = _postings(index, [for_words(*each) for each in named], reserved.chunks)
     with run.time("embed"):
-        allowed = [permitted(index, d.label) for d in documents]
+        allowed = [permitted(index, label) for label in _in_force(index, documents)]
         wanted = [
             place
             for place, (owner, language) in enumerate(zip(owners.tolist(), languages, strict=True))
@@ -105,6 +105,20 @@ def digest(index: Index, texts: Sequence[str]) -> list[bytes]:
     """Keyed digests, 16 bytes, of what is embedded: equal texts have equal vectors."""
     key = index._ledger.digest("k", "chunks").encode()
     return [blake2b(text.encode("utf-8", "replace"), key=key, digest_size=16).digest() for text in texts]
+
+
+def _in_force(index: Index, documents: Sequence[Document]) -> list[Label]:
+    """The door's label of each, with what people decided about its name or its bytes: before any text is embedded."""
+    catalog = index._ledger.catalog
+    decided = [found for source in index._settings.sources if (found := catalog.overrides(source.name))]
+    labels = []
+    for document in documents:
+        label = document.label
+        for found in decided:
+            label = label.join(found.get(document.asset.digest, label))
+        state = catalog.document(document.name) if decided else None
+        labels.append(label.join(state.label) if state is not None and state.override else label)
+    return labels
 
 
 def permitted(index: Index, label: Label) -> bool:

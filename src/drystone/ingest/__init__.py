@@ -36,8 +36,13 @@ class Ingest:
         self._plans: dict[str, Plan] = {}
         self._held: dict[str, tuple[int, Callable[[], None]]] = {}  # source: the thread and what frees the lock
 
-    def plan(self, source: SourceConfig, run: Run, *, allow_mass_removal: bool = False) -> Plan:
+    def plan(
+        self, source: SourceConfig, run: Run, *, allow_mass_removal: bool = False,
+        embeds: Callable[[Label], bool] = lambda _: True,
+    ) -> Plan:  # fmt: skip
         """Compare a source with what is known. Holds the source's lock until ``batches`` has ended.
+
+        ``embeds``: may a document with this label flow to the embedder? Where that changes it comes in once more.
 
         Raises ``SourceUnavailable``, ``MassRemoval`` or ``Busy`` before anything changes.
         """
@@ -52,7 +57,7 @@ class Ingest:
             with run.time("list"):
                 made = plan.make(
                     source, self._source(source), run.id, settings=self._settings, ledger=self._ledger,
-                    allow_mass_removal=allow_mass_removal, listed=lambda n: self._tell("list", n, None),
+                    allow_mass_removal=allow_mass_removal, listed=lambda n: self._tell("list", n, None), embeds=embeds,
                 )  # fmt: skip
             self._ledger.catalog.touch(made.touched)
             if made.quarantined or made.cleared:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,7 @@ def identity(reader: Reader) -> str:
 
 def make(
     config: SourceConfig, origin: Source, run: str, *, settings: Settings, ledger: Ledger, allow_mass_removal: bool,
-    listed: Callable[[int], None],
+    listed: Callable[[int], None], embeds: Callable[[Label], bool],
 ) -> Plan:  # fmt: skip
     """List the source and compare. Raises ``SourceUnavailable`` or ``MassRemoval`` before anything changes."""
     choice = Choice(config.options.get("parsers", {}), config.name)
@@ -118,14 +119,18 @@ def make(
         "t", *limits, *sorted(transforms.values()), repr(sorted(config.options.get("parsers", {}).items()))
     )
     plan = Plan(config.name, run, origin, choice, transforms, reading)
-    _Comparison(plan, config, settings, ledger, allow_mass_removal).carry_out(listed)
+    _Comparison(plan, config, settings, ledger, allow_mass_removal, embeds).carry_out(listed)
     return plan
 
 
 class _Comparison:
     """Fills a plan; lives as long as it takes."""
 
-    def __init__(self, plan: Plan, config: SourceConfig, settings: Settings, ledger: Ledger, allowed: bool) -> None:
+    def __init__(
+        self, plan: Plan, config: SourceConfig, settings: Settings, ledger: Ledger, allowed: bool,
+        embeds: Callable[[Label], bool],
+    ) -> None:  # fmt: skip
+        self.embeds = cache(embeds)
         self.plan, self.config, self.settings, self.ledger, self.allowed = plan, config, settings, ledger, allowed
         self.door = Door(config)
         self.now = ledger.now()
@@ -166,7 +171,7 @@ class _Comparison:
             if before is None:
                 self.unknown(name, found, label, origin)
             elif before.fingerprint == found.fingerprint and before.transform in self.current:
-                self.relabel(before, label, origin, ages)
+                self.relabel(before, label, origin, ages, found)
             else:
                 self.look(name, found, before, label, origin, ages)
         vanished = [name for name in known if name not in there]
@@ -237,14 +242,18 @@ class _Comparison:
             reader, _ = self.plan.choice.of(item.id, item.media_type, data)
             if reader is not None and self.plan.transform(reader) == before.transform:
                 self.plan.touched[name] = item.fingerprint
-                self.relabel(before, label, origin, ages)
+                self.relabel(before, label, origin, ages, item)
                 return
         self.plan.work.append(Work(name, item, label, origin, "change"))
 
-    def relabel(self, before: Known, label: Label, origin: str, ages: bool) -> None:
+    def relabel(self, before: Known, label: Label, origin: str, ages: bool, item: Item | None = None) -> None:
+        """``item``: that of the document, if it can be read."""
         base = before.base or before.label
         same = base == label or (ages and _same_but_for_age(base, label))
         if same and (before.override or before.label_origin == origin):
+            return
+        if item is not None and not same and self.embeds(base) != self.embeds(label):
+            self.plan.work.append(Work(before.document, item, label, origin, "change"))  # now with vectors, or without
             return
         self.plan.relabelled.append(Relabel(before.document, base if same else label, origin))
         if same:

@@ -123,15 +123,15 @@ class Reader:
         if not len(offsets):
             return {}
         rows = self._lake.tables.take("chunks", at, offsets.tolist(), ("chunk", "digest"))
-        have = {d: c for d, c in zip(rows["digest"].to_pylist(), rows["chunk"].to_pylist(), strict=True) if d in wanted}
         order = self._lake.columns.numbers(table, where)
-        asked = np.array(list(have.values()), np.int64)
-        place, there = _find(order, asked)
-        if not there.any():
+        place, there = _find(order, rows["chunk"].to_numpy())
+        found = zip(rows["digest"].to_pylist(), place.tolist(), there.tolist(), strict=True)
+        have = {digest: at for digest, at, ok in found if ok and digest in wanted}  # a chunk may lack its vector
+        if not have:
             return {}
-        vectors = self._lake.tables.take(table, where, place[there].tolist(), ("vector",))["vector"]
+        vectors = self._lake.tables.take(table, where, list(have.values()), ("vector",))["vector"]
         flat: NDArray[np.float32] = _whole(vectors).flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), -1)
-        return dict(zip((d for d, ok in zip(have, there.tolist(), strict=True) if ok), flat, strict=True))
+        return dict(zip(have, flat, strict=True))
 
     # -- inside -------------------------------------------------------------------------------------
     def _first(self, table: str, at: int, after: int) -> int:
