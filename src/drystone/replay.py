@@ -107,7 +107,7 @@ def replay(ref: str, *, house: House, actor: Actor) -> Comparison:
             Line("text", then["text"] == checked.text),
         )
         found = [*hits.hits, *(evidence.hit for evidence in prompt.evidence)]
-        released = _may_see_now({e[0] for e in then["evidence"]}, found, house, actor, request.purpose)
+        released = _may_see_now({e[0] for e in then["evidence"]}, found, then["commit"], house, actor, request.purpose)
         must = [c for c in compared if c.what != "policy" and (c.what != "text" or then["mode"] != "generated")]
         notes = [] if then["mode"] != "generated" else ["the text is a model's; its equality is reported, not demanded"]
         if not released:
@@ -118,12 +118,18 @@ def replay(ref: str, *, house: House, actor: Actor) -> Comparison:
     )
 
 
-def _may_see_now(chunks: set[str], found: list[Hit], house: House, actor: Actor, purpose: str) -> bool:
-    """May the actor ask at all, and see each of these chunks? One that is not found any more may not be seen."""
+def _may_see_now(chunks: set[str], found: list[Hit], commit: int, house: House, actor: Actor, purpose: str) -> bool:
+    """May the actor ask at all, and see each of these chunks? One that is not found any more may not be seen.
+
+    The labels of then count too: its name may be that of another document by now.
+    """
     house.policy.refresh()
-    now = house.policy.renew(actor)
+    now, at = house.policy.renew(actor), house.ledger.now()
+    states = {name: house.ledger.catalog.document(name, commit) for name in {hit.document for hit in found}}
+    may = {name for name, state in states.items() if state and state.label.flows_to(now.sink(purpose), at)}
+    hits = [hit for hit in found if hit.document in may]
     return bool(house.policy.decide(now, "ask", purpose=purpose)) and chunks <= house.guard.permitted(
-        found, now, purpose, past=True
+        hits, now, purpose, past=True
     )
 
 

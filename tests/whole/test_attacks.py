@@ -187,6 +187,31 @@ def test_a_replay_that_finds_nothing_today_shows_nothing_of_then(make: Make, tmp
     assert found.text is None and "zqpaycanary" not in texts(found.to_dict())
 
 
+def test_a_name_that_means_another_document_now_opens_nothing_of_then(make: Make) -> None:
+    """An auditor may read every passport; what it rests on needs the label of then and that of now."""
+    kb = make(FILES)
+    answer = kb.ask(ASK_PAY, actor="ann")
+    path = kb.folder / "documents/hr/pay.md"
+    path.write_text("# Pay\n\nPay day is the last Friday of a month.\n")
+    kb.ingest(actor="olga")
+    kb.relabel("docs:hr/pay.md", {"readers": ["everyone"], "classification": "public"}, actor="olga", reason="harmless")
+    assert "zqpaycanary" not in texts(kb.replay(answer.passport, actor="olga").to_dict())
+    assert "zqpaycanary" not in see_past(kb, "olga", 1) and "zqpaycanary" in see_past(kb, "ann", 1)
+    with contextlib.suppress(DrystoneError):  # a row or a rule may loosen too
+        assert "zqpaycanary" not in texts(kb.replay(answer.passport, actor="eve").to_dict())
+
+
+def test_commands_end_in_our_words_whatever_is_typed(make: Make) -> None:
+    kb = make(FILES)
+    for command in (["ask", "x", "--no\udc80"], ["why", "\udc80"], ["search", "x", "--purpose", "\udc80"],
+                    ["passport", "show", "passport:\udc80"], ["reach", "\udc80"]):  # fmt: skip
+        out = io.TextIOWrapper(io.BytesIO(), "utf-8")
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+            assert main([*command, "--json", "--project", str(kb.folder)]) in (1, 2, 3)
+        out.flush()
+        assert "error" in json.loads(out.buffer.getvalue().splitlines()[-1])
+
+
 # -- passports of others --------------------------------------------------------------------------------
 def test_a_passport_of_another_looks_like_none(make: Make) -> None:
     kb = make(FILES)

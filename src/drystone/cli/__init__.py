@@ -174,5 +174,6 @@ def _fail(error: DrystoneError, as_json: bool) -> int:
         if line:
             print(line, file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": error.to_dict()}, ensure_ascii=False))
+        said = json.dumps({"error": error.to_dict()}, ensure_ascii=False)
+        print(said.encode("utf-8", "backslashreplace").decode())  # half a character that was typed stays an escape
     return error.exit_code
