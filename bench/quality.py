@@ -203,11 +203,14 @@ def cases(model: MiniLM, most: int) -> Iterator[Case]:
     for n, row in enumerate(found[: most // 2]):
         for m, question in enumerate(row["qas"][:2]):
             there = m == 0
-            yield "xquad", there, *features(store, question["question"], None if there else n, model)
+            yield "xquad", there, *features(store, question["question"], None if there else store.owner != n, model)
+            # the smallest store that there is: one paragraph, the right one or its neighbour
+            alone = store.owner == (n if there else (n + 1) % len(found))
+            yield "alone", there, *features(store, question["question"], alone, model)
 
 
-def features(store: Store, text: str, without: int | None, model: MiniLM) -> tuple[dict[str, float], dict[str, float]]:
-    mask = np.ones(len(store.passages), bool) if without is None else store.owner != without
+def features(store: Store, text: str, mask: Any, model: MiniLM) -> tuple[dict[str, float], dict[str, float]]:
+    mask = np.ones(len(store.passages), bool) if mask is None else mask
     scored = store.score(text, mask)
     out = []
     for vector in (model.embed([text])[0], None):
@@ -223,7 +226,7 @@ def features(store: Store, text: str, without: int | None, model: MiniLM) -> tup
             hits.append(
                 Hit(str(row), paper.id, "", paper.title, passage, 0.0, start, start + len(passage), PUBLIC, row)
             )
-        question = evidence.Question(text, scored.terms, scored.weights, vector)
+        question = evidence.Question(text, *scored.coverage(store.analyser.terms(evidence.content(text))), vector)
         share = float(scored.scores[ranking.rows].max(initial=0.0))
         out.append(dict(store.reader.read(question, hits, ranking.cosines.tolist(), share)[1]) if hits else {})
     return out[0], out[1]
@@ -231,8 +234,8 @@ def features(store: Store, text: str, without: int | None, model: MiniLM) -> tup
 
 def refusals(model: MiniLM, most: int, calibrate: bool) -> dict[str, Any]:
     every = list(cases(model, most))
-    learned = [case for n, case in enumerate(every) if n // 2 % 2 == 0]  # in twos: XQuAD alternates there and away
-    held = [case for n, case in enumerate(every) if n // 2 % 2 == 1]
+    learned = [case for n, case in enumerate(every) if n // 4 % 2 == 0]  # in fours: XQuAD is there, alone, away, alone
+    held = [case for n, case in enumerate(every) if n // 4 % 2 == 1]
     if calibrate:
         for name, column in (("WITH_MEANING", 2), ("BY_WORDS", 3)):
             rows = [case for case in learned if case[column]]
@@ -241,7 +244,7 @@ def refusals(model: MiniLM, most: int, calibrate: bool) -> dict[str, Any]:
             setattr(evidence, name, fitted)
     out: dict[str, Any] = {}
     for way, column in (("meaning", 2), ("words", 3)):
-        for kind in ("clapnq", "xquad"):
+        for kind in ("clapnq", "xquad", "alone"):
             sure = [(evidence.confidence(c[column], meaning=way == "meaning"), c[1]) for c in held if c[0] == kind]  # type: ignore[arg-type]
             yes, no = [s for s, a in sure if a], [s for s, a in sure if not a]
             pairs = {

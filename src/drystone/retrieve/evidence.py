@@ -21,8 +21,8 @@ from drystone.records import Evidence, Hit
 
 FEATURES = ("bias", "sentence", "passage", "covered", "covered_passage", "words", "margin")
 # Fitted by bench/quality.py --calibrate; order as in FEATURES. One set with an embedder, one for words alone.
-WITH_MEANING = (-5.167, 2.056, 2.547, 1.683, 1.251, 0.747, 2.453)
-BY_WORDS = (-2.954, 0.0, 0.0, 2.093, 1.796, 1.87, 0.0)
+WITH_MEANING = (-5.572, 1.933, 3.338, 2.502, 2.318, -0.26, 0.735)
+BY_WORDS = (-3.395, 0.0, 0.0, 2.702, 2.955, 0.649, 0.0)
 READ = 4  # hits whose sentences are looked at
 SENTENCES = 12  # most sentences of one hit
 _KEPT = 20_000  # sentence vectors remembered (30 MB at 384 dimensions)
@@ -44,9 +44,14 @@ _HAS_TIME = re.compile(
 _NAME = re.compile(r"(?<=[a-z,;:)] )[A-Z][\w.'-]+")
 
 
+def content(question: str) -> str:
+    """The question without the words that only say what kind of answer is wanted ("how long", "what year")."""
+    return _TIME.sub(" ", _NUMBER.sub(" ", question)) or question
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is compared with sentences. ``weights``: idf of each distinct term, over permitted rows."""
+    """What is compared with sentences. ``weights``: of each distinct term of its content (``Scored.coverage``)."""
 
     text: str
     terms: NDArray[np.uint64]

@@ -317,7 +317,9 @@ class Retriever:
             ranking = fuse.merge(ranking, others, limit)
             notes.append(f"request:taken apart into {len(parts)} parts")
         question = evidence.Question(
-            text, words.terms, words.weights, None if vectors is None else np.asarray(vectors[0], np.float32)
+            text,
+            *words.coverage(self._index.terms(evidence.content(text))),
+            None if vectors is None else np.asarray(vectors[0], np.float32),
         )
         return ranking, question, float(words.scores[ranking.rows].max(initial=0.0))
 

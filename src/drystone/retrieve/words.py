@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 K1, B = 0.9, 0.4
 _GROWTH = 4  # a segment is merged into the one before it unless that is this many times larger
+_ORDINARY = 100  # passages that coverage imagines beside the permitted ones; each word is in one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,22 @@ class Postings:
 class Scored:
     """``scores`` has one float32 a row, 0 where no term occurs, else up to 1; ``rows``: those above 0.
 
-    ``terms`` are the question's distinct ones and ``weights`` their idf, for measuring coverage.
+    ``terms`` are the question's distinct ones, ``frequencies`` in how many permitted rows each occurs.
     """
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
     terms: NDArray[np.uint64]
-    weights: NDArray[np.float64]
+    frequencies: NDArray[np.int64]
+    count: int  # permitted rows
+
+    def coverage(self, terms: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+        """Those of ``terms`` that were asked for, and what each weighs when coverage is measured: its idf as if a
+        hundred ordinary passages were there too. In a small store a word that is missing would weigh all otherwise.
+        """
+        asked = np.isin(self.terms, terms)
+        weights = [_idf(int(n) + 1, self.count + _ORDINARY) for n in self.frequencies[asked]]
+        return self.terms[asked], np.array(weights, np.float64)
 
 
 class Words:
@@ -77,6 +87,7 @@ class Words:
         distinct = np.unique(terms)
         scores = np.zeros(len(mask), np.float32)
         weights = np.zeros(len(distinct), np.float64)
+        frequencies = np.zeros(len(distinct), np.int64)
         mean = max(total / max(count, 1), 1e-9)
         every = count == len(mask)
         for n, term in enumerate(distinct):
@@ -88,7 +99,8 @@ class Words:
                     rows, counts = rows[seen], counts[seen]
                 if len(rows):
                     found.append((rows, counts))
-            idf = weights[n] = _idf(sum(len(rows) for rows, _ in found), count)
+            frequencies[n] = sum(len(rows) for rows, _ in found)
+            idf = weights[n] = _idf(int(frequencies[n]), count)
             for rows, counts in found:
                 times = counts.astype(np.float32)
                 norm = np.float32(K1 * (1 - B)) + np.float32(K1 * B / mean) * lengths[rows].astype(np.float32)
@@ -97,7 +109,7 @@ class Words:
         matching = np.flatnonzero(scores > 0)
         if most > 0:
             scores[matching] /= np.float32(most)
-        return Scored(matching, scores, distinct, weights)
+        return Scored(matching, scores, distinct, frequencies, count)
 
 
 def _idf(frequency: int, count: int) -> float:
