@@ -158,7 +158,7 @@ def test_a_text_of_100_mb_comes_in_within_bounds(tmp_path: Path) -> None:
     print(told["seconds"], told["peak"])
     assert (told["added"], told["failed"]) == (1, 0), told
     assert "zebraword9876 " in told["found"]
-    assert told["peak"] < 3000, "MB, of the process that ingests"
+    assert told["peak"] < 2500, "MB, of the process that ingests: what one commit holds is held several times over"
 
 
 @pytest.mark.engines

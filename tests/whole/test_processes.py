@@ -4,8 +4,11 @@ next question; two writers lose nothing; a second project in one process is inde
 from __future__ import annotations
 
 import json
+import random
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,11 +42,18 @@ class Other:
             [sys.executable, "-c", ASKER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def __call__(self, do: str, **order: Any) -> Any:
-        assert self.process.stdin and self.process.stdout
+    def begin(self, do: str, **order: Any) -> None:
+        assert self.process.stdin
         self.process.stdin.write(json.dumps({"do": do, **order}) + "\n")
         self.process.stdin.flush()
+
+    def end(self) -> Any:
+        assert self.process.stdout
         return json.loads(self.process.stdout.readline())
+
+    def __call__(self, do: str, **order: Any) -> Any:
+        self.begin(do, **order)
+        return self.end()
 
     def close(self) -> None:
         assert self.process.stdin and self.process.stdout
@@ -107,15 +117,68 @@ def test_two_writers_at_once_lose_nothing(make: Callable[..., Any], other: Calla
     rows = [{"id": f"r{n}", "text": f"Row {n} tells about pears.", "readers": ["everyone"]} for n in range(60)]
     (kb.folder / "rows.jsonl").write_text("\n".join(json.dumps(r) for r in rows))
     far = other(kb.folder)
-    assert far.process.stdin
-    far.process.stdin.write(json.dumps({"do": "ingest", "actor": "olga"}) + "\n")
-    far.process.stdin.flush()
+    far.begin("ingest", actor="olga")
     kb.ingest(actor="olga")
-    assert far.process.stdout
-    second = json.loads(far.process.stdout.readline())
+    second = far.end()
     assert "error" not in second, second
     assert len(kb.search("apples pears", actor="olga", limit=500)) == 120
     assert kb.house.ledger.verify().valid
+
+
+@pytest.mark.whole
+def test_many_writers_and_readers_at_once(make: Callable[..., Any], other: Callable[[Path], Other]) -> None:
+    """Two ingest the same edits, one relabels, one asks, one is killed, again and again: nothing is lost or doubled."""
+    import drystone
+    from drystone.testing import HashEmbedder
+    from tests.whole.test_rebuild import difference, held
+
+    kb = make({f"handbook/{n}.md": f"# File {n}\n\nThe number of file {n} is {n}.\n" for n in range(30)})
+    root, rng = kb.folder / "documents/handbook", random.Random(7)
+    writers, asker, labeller = [other(kb.folder), other(kb.folder)], other(kb.folder), other(kb.folder)
+    for turn in range(5):
+        for n in rng.sample(range(30), 10):
+            (root / f"{n}.md").write_text(f"# File {n}\n\nThe number of file {n} is {turn}{n}.\n")
+        (root / f"new {turn}.md").write_text(f"# New {turn}\n\nThis came in turn {turn}.\n")
+        victim = other(kb.folder)
+        for process in (*writers, victim):
+            process.begin("ingest", actor="olga")
+        labeller.begin("relabel", document="docs:handbook/3.md", changes={"trust": ["trusted", "untrusted"][turn % 2]},
+                       reason="tested", actor="olga")  # fmt: skip
+        asker.begin("ask", question="What is the number of file 29?", actor="bo")
+        time.sleep(rng.random() * 0.3)
+        victim.process.kill()
+        for process in (*writers, labeller, asker):
+            told = process.end()
+            assert "error" not in told, told
+        assert not told["refused"], "a reader is never without its documents"
+        kb.house.lake.maintain()
+    assert kb.ingest(actor="olga").embedded == 0
+    fresh_folder = kb.folder.with_name("fresh")
+    shutil.copytree(kb.folder, fresh_folder, ignore=shutil.ignore_patterns(".drystone"))
+    with drystone.open(fresh_folder, embedder=HashEmbedder()) as fresh:
+        fresh.ingest(actor="olga")
+        found = difference(held(kb), held(fresh))
+        assert not found, found
+    assert kb.house.ledger.verify().valid
+    catalog = kb.house.ledger.catalog
+    assert len(catalog.known("docs")) == 35
+    commits = [event["body"]["commit"] for event in kb.house.ledger.export() if event["kind"] == "commit"]
+    assert commits == list(range(1, catalog.pointer().commit + 1)), "one number a commit, none twice, none lost"
+
+
+@pytest.mark.whole
+def test_who_waits_too_long_is_told(make: Callable[..., Any], other: Callable[[Path], Other]) -> None:
+    from drystone.ingest import lock
+
+    kb = make({"handbook/a.md": "# A\n\nThe code is amber.\n"})
+    (kb.folder / "drystone.toml").write_text((kb.folder / "drystone.toml").read_text() + "\n[ingest]\nlock_wait_s = 0.2\n")
+    far = other(kb.folder)
+    release = lock.hold(kb.settings.state, "docs", 1)
+    told = far("ingest", actor="olga")
+    assert told["error"] == "Busy" and "Another process is ingesting" in told["said"] and "Try again" in told["said"]
+    assert "amber" in far("ask", question="What is the code?", actor="bo")["text"], "readers do not wait for writers"
+    release()
+    assert "error" not in far("ingest", actor="olga")
 
 
 def test_a_second_project_in_the_process_is_independent(make: Callable[..., Any]) -> None:
