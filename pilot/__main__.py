@@ -188,11 +188,11 @@ classification = "public"
 
         expect("4.5 percent" in elsewhere(question)["text"], "another process answers paula")
         (folder / "pay/bonus 2026.md").chmod(0o600)
+        expect(elsewhere(question)["refused"], "the next question shows it, in the other process")
+        gone = day.type("ask", question, "--as", "paula", "--project", "desk", code=3)
+        expect(gone["reason"] == "no_evidence", "and from the command line")
         report = day.type("ingest", "--project", "desk")
         expect(report["relabelled"] == 1 and report["embedded"] == 0, "one document is relabelled, nothing is embedded")
-        gone = day.type("ask", question, "--as", "paula", "--project", "desk", code=3)
-        expect(gone["reason"] == "no_evidence", "paula's next question shows it")
-        expect(elsewhere(question)["refused"], "in the other process too")
 
         banner("a file is edited, one vanishes")
         (folder / "menu.html").write_text(

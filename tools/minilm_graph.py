@@ -2,7 +2,7 @@
 
 Guarantees: the graph's tensors point by offset into the ``model.safetensors`` that lies beside it, so there is one
 copy of the weights and no export through torch; the weights are those whose digest is pinned in
-``drystone.index.weights``; the same input gives the same bytes. Needs the package ``onnx``, at build time only.
+``drystone.models.weights``; the same input gives the same bytes. Needs the package ``onnx``, at build time only.
 
     python tools/minilm_graph.py FOLDER              # FOLDER holds model.safetensors and tokenizer.json
     python tools/minilm_graph.py FOLDER --compare M  # cosine to another export (model_quantized.onnx or the like)
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from drystone.index.weights import MINILM, verify
+from drystone.models.weights import MINILM, verify
 
 GRAPH = Path(__file__).with_name("minilm.onnx")
 LAYERS, HEADS, WIDTH, EPSILON = 6, 12, 384, 1e-12
@@ -137,9 +137,11 @@ TEXTS = (
 
 def compare(folder: Path, other: Path) -> float:
     """The lowest cosine between our vectors and those of another ONNX export, over a few texts."""
-    import onnxruntime
     from tokenizers import Tokenizer
 
+    from drystone.index.minilm import runtime  # which switches telemetry off before anything else
+
+    onnxruntime = runtime()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(256)

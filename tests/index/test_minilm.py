@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from drystone.errors import DigestMismatch, EngineMissing, SettingsError
-from drystone.models import weights
 from drystone.index.minilm import MiniLM, OnnxEmbedder
+from drystone.models import weights
 from drystone.settings import Settings, defaults
 from drystone.testing import check_embedder
 
