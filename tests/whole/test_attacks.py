@@ -257,8 +257,8 @@ NAMES = ["everyone", "group:hr", "user:group:hr", "user:user:ann", "", " ", "ann
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_name_gains_what_it_was_not_given(make: Make, name: str) -> None:
-    kb = make(FILES)
+def test_no_name_gains_what_it_was_not_given(recorded: Any, name: str) -> None:
+    kb, _ = recorded
     for call in (
         lambda: kb.search("salary band of engineers holiday shop", actor=name, limit=50),
         lambda: kb.ask(ASK_PAY, actor=name).to_dict(),
