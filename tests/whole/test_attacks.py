@@ -457,8 +457,7 @@ TAMPER = {
     "tree": "UPDATE log_nodes SET hash = zeroblob(32) WHERE position = 0",
     "statement": "UPDATE passports SET payload = CAST(replace(CAST(payload AS TEXT), 'bo', 'xx') AS BLOB)",
     "signature": "UPDATE passports SET signature = zeroblob(64)",
-    "statements swapped": "UPDATE passports SET seq = -seq; UPDATE passports SET seq = CASE seq WHEN (SELECT min(seq) "
-                          "FROM passports) THEN -(SELECT max(seq) FROM passports) ELSE -(SELECT min(seq) FROM passports) END",
+    "statements moved": "UPDATE passports SET seq = seq + 1000",
     "statement dropped": "DELETE FROM passports",
     "checkpoint": "UPDATE log_checkpoints SET note = replace(note, 'shop', 'shap')",
 }  # fmt: skip
