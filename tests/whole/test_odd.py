@@ -84,6 +84,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.whole
 def test_file_names(make: Callable[..., Any]) -> None:
     kb = make({"handbook/plain.md": "# Plain\n\nThe plain one.\n"}, ingest=False)
     folder = os.fsencode(kb.folder / "documents/handbook")
@@ -210,6 +211,7 @@ def test_an_empty_folder_is_fine_until_something_was_there(make: Callable[..., A
 DROP = "import ctypes, os, sys\nfor n in (1, 2): os.geteuid() or ctypes.CDLL(None).prctl(24, n, 0, 0, 0)\nos.execv(sys.argv[1], sys.argv[1:])\n"
 
 
+@pytest.mark.whole
 def test_what_cannot_be_read_is_an_outage_or_a_failure_never_a_removal(make: Callable[..., Any]) -> None:
     kb = make({"handbook/a.md": "# A\n\nThe gate code is seven.\n", "handbook/b.md": "# B\n\nThe door code is nine.\n"})
     kb.close()
@@ -301,11 +303,11 @@ def test_a_disk_that_is_full_from_the_start(small_disk: Path, tmp_path: Path) ->
     text = (folder / "drystone.toml").read_text().replace('name = "shop"', f'name = "shop"\nstate = "{small_disk / "state"}"', 1)
     (folder / "drystone.toml").write_text(text)
     ballast = small_disk / "ballast"
-    for left in (0, 4, 16, 64, 128, 256):
+    for left in (0, 16, 64, 256):
         free = os.statvfs(small_disk)
         ballast.write_bytes(b"x" * (free.f_bavail * free.f_frsize - (left << 10)))
         done = child("print(kb.ingest(actor='olga').added)\n", str(folder))
-        assert done.returncode == 0 or "StateUnavailable" in done.stderr.splitlines()[-3:][0] + done.stderr, done.stderr[-800:]
+        assert done.returncode == 0 or "drystone.errors.StateUnavailable: " in done.stderr, done.stderr[-800:]
         ballast.unlink()
     with drystone.open(folder, embedder=HashEmbedder()) as kb:
         kb.ingest(actor="olga")
@@ -323,6 +325,7 @@ class Clock:
         monkeypatch.setattr(time, "time", lambda: true() + self.off)
 
 
+@pytest.mark.whole
 def test_a_clock_that_jumps(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     day = 86400.0
     clock = Clock(monkeypatch)
