@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drystone.answer.compose import REFUSAL_THRESHOLD, TEMPLATE, choose, compose, messages
+from drystone.answer.compose import NEAR, REFUSAL_THRESHOLD, TEMPLATE, choose, compose, messages
 from drystone.records import Evidence, Hits, Label, Prompt, Request
 from drystone.settings import defaults
 from tests.answer.making import HR, RETURNS, SHIPPING, STAFF, TYPED, evidence, hits, request
@@ -111,7 +111,7 @@ def test_choosing_is_a_law(given_: list[tuple[int, float]], limit: int) -> None:
     ranked = sorted(found, key=lambda e: -e.score)
     chosen = choose(ranked, limit)
     assert 1 <= len(chosen) <= limit and ranked[0] in chosen
-    assert all(e.score >= 0.75 * ranked[0].score for e in chosen)
+    assert all(e.score >= NEAR * ranked[0].score for e in chosen)
     order = [e.hit.version for e in chosen]
     assert [v for n, v in enumerate(order) if n == 0 or order[n - 1] != v] == list(dict.fromkeys(order))
     for version in order:

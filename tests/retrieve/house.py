@@ -14,7 +14,7 @@ from drystone.policy import Policy
 from drystone.ports import Embedder
 from drystone.records import Actor, Batch, Block, Classification, Document, Hits, Label, Parsed, Relabel, Request
 from drystone.retrieve import Retriever
-from drystone.settings import Settings, defaults
+from drystone.settings import Settings, SourceConfig, defaults
 from drystone.testing import HashEmbedder
 
 EVERYONE = Label.parse({"readers": ["everyone"], "classification": "public"})
@@ -33,10 +33,14 @@ BO = actor("bo", "staff")
 EVE = actor("eve")
 
 
+def source(name: str) -> SourceConfig:
+    return SourceConfig(name, "files", "ann", "rules", 60.0, False, False, (), {}, {})
+
+
 class House:
     def __init__(self, folder: Path, *, embedder: Embedder | None = None, settings: Settings | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.settings = settings or defaults(folder)
+        self.settings = settings or replace(defaults(folder), sources=tuple(map(source, ("docs", "other"))))
         self.ledger = Ledger.open(folder / "state", project="shop", settings=self.settings)
         self.lake = Lake(folder / "state", ledger=self.ledger, settings=self.settings)
         (folder / "users.toml").write_text(USERS)

@@ -156,3 +156,11 @@ def test_an_actor_is_a_record_and_not_a_look_alike(house: House) -> None:
     house.put(TEXTS)
     assert isinstance(BO, Actor)
     assert names(house.search("returned", actor("returns"))) == {"docs:returns"}
+
+
+def test_a_source_that_is_not_configured_any_more_has_no_hits(house: House) -> None:
+    first = house.put({"a": ("A lamp is red.", EVERYONE)})
+    house.put({"z": ("A lamp is green.", EVERYONE)}, source="gone")
+    assert names(house.search("lamp", BO)) == {"docs:a"}
+    assert names(house.search("lamp", BO, sources=("gone",))) == set()
+    assert names(house.search("lamp", BO, as_of=first + 1)) == {"docs:a"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from drystone.settings import Settings
 
 REFUSAL_THRESHOLD = 0.5  # calibrated confidence below which we refuse; see docs/answers.md
-NEAR = 0.75  # a sentence is quoted only if it scores at least this share of the best one
+NEAR = 0.85  # a sentence is quoted only if it scores at least this share of the best one; bench/answers.py
 SAME = 0.8  # two sentences that share this much of their words say the same thing
 TRUSTED = 0.66  # trusted evidence at this share of the best score speaks instead of what anybody could have written
 RELEVANT = 0.5  # ... and shown to a model only at this share: small models copy whatever they are shown

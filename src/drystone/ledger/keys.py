@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from drystone.errors import Busy, FormatError, NotFound, ProofFailed, StateUnavailable
 
@@ -117,6 +117,15 @@ class _Wanted:
 
     ids: tuple[str, ...]
     keys: list[bytes] | None = None
+
+
+class _Closed:
+    """Stands where the connection was: whoever comes late is told so."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "close":
+            return lambda: None
+        raise StateUnavailable("The keys are closed.", todo="Open the project again.")
 
 
 class KeyRing:
@@ -227,7 +236,8 @@ class KeyRing:
 
     def close(self) -> None:
         with self._lock:
-            self._connection.close()
+            connection, self._connection = self._connection, cast("sqlite3.Connection", _Closed())
+            connection.close()
 
     # -- inside ----------------------------------------------------------------------------------
     def _open(self, name: str) -> None:

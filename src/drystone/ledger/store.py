@@ -14,7 +14,6 @@ import re
 import sqlite3
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -57,7 +56,6 @@ class Database:
         self.path = Path(path)
         self._pid = os.getpid()
         self._local = threading.local()
-        self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._queue: queue.SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], Future[Any]] | None] = (
             queue.SimpleQueue()
         )
@@ -181,9 +179,12 @@ class Database:
             return
         if self._writer is not None:
             self._writer.join()
+        mine: _Connection | None = getattr(self._local, "connection", None)
         with self._watch_lock:
-            for connection in list(self._open):
-                connection.close()
+            for connection in (self._write_connection, self._watch, mine):
+                if connection is not None:
+                    connection.close()
+        # Another thread may be in the middle of reading: its connection closes when that thread is gone.
 
     def _usable(self) -> None:
         if self._closed:
@@ -206,7 +207,6 @@ class Database:
             cached_statements=512,
             factory=_Connection,
         )
-        self._open.add(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")

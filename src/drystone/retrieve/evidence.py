@@ -26,6 +26,7 @@ BY_WORDS = (-3.395, 0.0, 0.0, 2.702, 2.955, 0.649, 0.0)
 READ = 4  # hits whose sentences are looked at
 SENTENCES = 12  # most sentences of one hit
 _KEPT = 20_000  # sentence vectors remembered (30 MB at 384 dimensions)
+_ROW = " | "  # between the cells of a table's row, which stands alone: what its neighbours say is of something else
 
 _NUMBER = re.compile(
     r"\bhow (?:many|much|long|old|far|tall|big|high|often|large|deep|fast)\b|\bwhat (?:percent|number)", re.I
@@ -77,8 +78,12 @@ class Reader:
         for hit in hits[:READ]:
             spans = self._sentences(hit.text)
             for n, (a, b) in enumerate(spans[:SENTENCES]):
-                around = hit.text[spans[max(0, n - 1)][0] : spans[min(len(spans) - 1, n + 1)][1]]
-                found.append((hit, a, b, around))
+                following = hit.text[b : spans[n + 1][1]].lstrip() if n + 1 < len(spans) else ""
+                if _heads(hit.text[a:b], following):
+                    continue
+                alone = _ROW in hit.text[a:b]
+                first, last = (n, n) if alone else (max(0, n - 1), min(len(spans) - 1, n + 1))
+                found.append((hit, a, b, hit.text[spans[first][0] : spans[last][1]]))
         if not found:
             return (), {}
         near = self._similar(question, [(hit, hit.text[a:b], a) for hit, a, b, _ in found])
@@ -130,6 +135,11 @@ class Reader:
         """Share of the question's words, weighted by how rare they are, that the text has."""
         total = float(question.weights.sum())
         return float(question.weights[np.isin(question.terms, self._terms(text))].sum()) / total if total > 0 else 0.0
+
+
+def _heads(row: str, following: str) -> bool:
+    """Is this the first line of a table? Its names stand in every row again, so it says nothing by itself."""
+    return _ROW in row and row.partition(_ROW)[0] + ": " in following
 
 
 def confidence(features: Mapping[str, float], *, meaning: bool) -> float:

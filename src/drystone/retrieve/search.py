@@ -63,6 +63,7 @@ class Retriever:
     ) -> None:  # fmt: skip
         """``look`` asks the sources named by ``live`` who may read a document now; otherwise their last word counts."""
         self._look, self._live = look, live
+        self._sources = frozenset(s.name for s in settings.sources)  # one that is not configured any more has no hits
         self._ledger, self._lake, self._index, self._policy = ledger, lake, index, policy
         self._settings = settings
         self._lock = threading.RLock()
@@ -210,7 +211,8 @@ class Retriever:
         with self._lock:
             self._decisions.extend(view.labels)
             codes, expires = self._decisions.codes(sink), self._decisions.expires()
-            return allow.documents(view, codes, expires, at=at, sources=sources, stale=self._stale(at))
+            scope = self._sources if sources is None else self._sources & set(sources)
+            return allow.documents(view, codes, expires, at=at, sources=scope, stale=self._stale(at))
 
     def _mask(
         self, corpus: Corpus, view: View, sink: Sink, sources: Sequence[str] | None, commit: int,
