@@ -94,7 +94,9 @@ def measure(folder: Path, total: int, parts: int) -> dict[str, Any]:
         raw = folder / "raw.lance"
         with lake.reader() as reader:
             numbers, vectors = reader.vectors("g:b")
-        table = pa.table({"chunk": numbers, "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), WIDE)})
+        table = pa.table(
+            {"chunk": numbers, "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), WIDE)}
+        )
         lance.write_dataset(table, str(raw))
         ten = table.slice(0, 10)
         del table, vectors

@@ -107,9 +107,7 @@ def main() -> None:
         for q in range(questions):
             if q % 50 == 0:  # the whole path, and the batch must agree with it on the cosines it shows
                 scored = words.score(terms[q], mask, count, lengths, total)
-                ranking = fuse.rank(
-                    queries[q], vectors, scored, mask=mask, packed=packed, count=count, limit=10
-                )
+                ranking = fuse.rank(queries[q], vectors, scored, mask=mask, packed=packed, count=count, limit=10)
                 rows = ranking.rows
                 wrong_scores += int((np.abs(ranking.cosines - x[rows] @ queries[q]) > 1e-5).sum())
             else:

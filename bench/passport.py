@@ -122,7 +122,11 @@ def appending(folder: Path, seconds: float) -> dict[str, Any]:
     }
     ledger.close()
     raw = sqlite3.connect(folder / "raw.db", isolation_level=None, check_same_thread=False)
-    for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "CREATE TABLE t (n INTEGER PRIMARY KEY, e)"):
+    for statement in (
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "CREATE TABLE t (n INTEGER PRIMARY KEY, e)",
+    ):
         raw.execute(statement)
     entry = log.encode("bench", 0, 1_700_000_000_000, body)
 

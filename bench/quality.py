@@ -192,7 +192,7 @@ def cases(model: MiniLM, most: int) -> Iterator[Case]:
     """clapnq: its own unanswerable questions, whose passage is near. XQuAD: the paragraph there, and taken away."""
     asked = lines("clapnq/visible/dev.jsonl")
     half = most // 2  # the file has the answerable first
-    asked = asked[:half] + asked[-half:]
+    asked = asked if len(asked) <= most else asked[:half] + asked[-half:]
     papers = [Paper(r["id"], r["passages"][0]["title"], r["passages"][0]["text"]) for r in asked]
     store = Store("clapnq", papers, model)
     for text, row in zip([r["input"] for r in asked], asked, strict=True):
@@ -248,7 +248,10 @@ def refusals(model: MiniLM, most: int, calibrate: bool) -> dict[str, Any]:
             sure = [(evidence.confidence(c[column], meaning=way == "meaning"), c[1]) for c in held if c[0] == kind]  # type: ignore[arg-type]
             yes, no = [s for s, a in sure if a], [s for s, a in sure if not a]
             pairs = {
-                str(t): {"refused_unanswerable": mean([s < t for s in no]), "refused_answerable": mean([s < t for s in yes])}
+                str(t): {
+                    "refused_unanswerable": mean([s < t for s in no]),
+                    "refused_answerable": mean([s < t for s in yes]),
+                }
                 for t in (0.3, 0.4, 0.5, 0.6)
             }
             auc = mean([float(np.mean([(a > b) + 0.5 * (a == b) for b in no])) for a in yes])
@@ -279,7 +282,9 @@ def main() -> None:
             return
         if (DATA / "clapnq").is_dir() and (DATA / "xquad").is_dir():
             result["refusals"] = refusals(model, 100 if given.quick else 300, given.calibrate)
-        for load in () if given.only_refusals else (tau2_banking,) if given.quick else (tau2_banking, cranfield, scifact):
+        for load in (
+            () if given.only_refusals else (tau2_banking,) if given.quick else (tau2_banking, cranfield, scifact)
+        ):
             if (DATA / load.__name__).is_dir():
                 result[load.__name__] = ranked(load.__name__, *load(), model)
             else:

@@ -71,9 +71,7 @@ def scan(n: int) -> dict[str, Any]:
         packed, count = np.packbits(mask, bitorder="little"), int(mask.sum())
 
         def ours(q: int, mask: Any = mask, packed: Any = packed, count: int = count) -> fuse.Ranking:
-            return fuse.rank(
-                queries[q], vectors, no_words, mask=mask, packed=packed, count=count, limit=10, weight=1.0
-            )
+            return fuse.rank(queries[q], vectors, no_words, mask=mask, packed=packed, count=count, limit=10, weight=1.0)
 
         found, times = timed(ours)
         after, after_times = timed(lambda q, mask=mask: [r for r in raw.search(queries[q][None], 100)[1][0] if mask[r]])
@@ -122,8 +120,9 @@ def permissions(labels: int) -> dict[str, float]:
     decisions.extend(every)
     read = time.perf_counter() - started
 
-
-    who = Actor("7", frozenset({"user:7", "group:7", "everyone"}), Classification.internal, "local", None, "asserted by 7")
+    who = Actor(
+        "7", frozenset({"user:7", "group:7", "everyone"}), Classification.internal, "local", None, "asserted by 7"
+    )
     started = time.perf_counter()
     allowed = int((decisions.codes(who.sink("general")) == 0).sum())
     asked = time.perf_counter() - started

@@ -1,7 +1,7 @@
 """Write the README's table of figures from bench/results/, and nothing that is not there.
 
-    python tools/figures.py            # write
-    python tools/figures.py --check    # exit 1 if the README says something else
+python tools/figures.py            # write
+python tools/figures.py --check    # exit 1 if the README says something else
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ def rows() -> list[tuple[str, str, str]]:
                 f"{start['demo_s']} s, {start['demo_peak_rss_mb']} MB",
                 "1 GB",
             ),
-            ("installed with / without the chat model", f"{mb['with_chat_model']} / {mb['without']} MB", "1250 / 1050 MB"),
+            (
+                "installed with / without the chat model",
+                f"{mb['with_chat_model']} / {mb['without']} MB",
+                "1250 / 1050 MB",
+            ),
         ]
     if ingest := result("ingest"):
         real, trivial = ingest["real_embedder"], ingest["trivial_embedder"]
@@ -93,7 +97,9 @@ def rows() -> list[tuple[str, str, str]]:
     ):
         quality = (result("quality") or {}).get(name)
         if quality:
-            ways = {way: value[measure] for way, value in quality.items() if isinstance(value, dict) and measure in value}
+            ways = {
+                way: value[measure] for way, value in quality.items() if isinstance(value, dict) and measure in value
+            }
             ours = ways.pop("ours", None)
             peers = ", ".join(f"{way} {value:.3f}" for way, value in ways.items())
             if ours is not None:

@@ -145,7 +145,12 @@ def test_whom_the_policy_denies_is_refused_with_a_note(place: Place, name: str, 
 def test_assistants(tmp_path: Path) -> None:
     place = Place(tmp_path, assistants=(DESK,))
     request, _ = admit(place, "How?")
-    assert (request.assistant, request.sources, request.models, request.mode) == ("desk", ("shop",), ("local",), "quoted")
+    assert (request.assistant, request.sources, request.models, request.mode) == (
+        "desk",
+        ("shop",),
+        ("local",),
+        "quoted",
+    )
     assert request.label.classification == Classification.confidential
     assert admit(place, "How?", mode="generated")[0].mode == "generated"
     assert admit(place, "How?", action="search")[0].sources is None, "a search is over everything"

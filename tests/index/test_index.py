@@ -37,7 +37,11 @@ class House:
     def index(self, embedder: Any = None, **embedding: Any) -> Index:
         configured = Settings(self.folder, self.settings.values, self.settings.origins, embedding=embedding)
         return Index(
-            lake=self.lake, ledger=self.ledger, policy=self.policy, settings=configured, embedder=embedder or HashEmbedder()
+            lake=self.lake,
+            ledger=self.ledger,
+            policy=self.policy,
+            settings=configured,
+            embedder=embedder or HashEmbedder(),
         )
 
     def document(self, name: str, text: str, label: Label | None = None, title: str = "") -> Document:
@@ -112,7 +116,11 @@ def everything(house: House, generation: str) -> tuple[list[int], list[int], np.
 
 def test_rows_hold_every_chunk_and_the_postings_its_words(house: House) -> None:
     index = house.index()
-    one, two, none = house.document("docs:a", texts(1, 2, 3)), house.document("docs:b", "Tents."), house.document("docs:c", "")
+    one, two, none = (
+        house.document("docs:a", texts(1, 2, 3)),
+        house.document("docs:b", "Tents."),
+        house.document("docs:c", ""),
+    )
     rows, embedded = house.bring(index, one, two, none)
     assert rows.chunk_count == (3, 1, 0) and embedded == 4
     with house.lake.reader() as reader:
@@ -157,7 +165,9 @@ def test_an_embedder_in_this_process_is_cleared_for_the_region(house: House, lab
 def test_what_may_not_flow_to_the_embedder_keeps_its_rows(house: House, label: Label) -> None:
     embedder = HashEmbedder()
     index = house.index(embedder)
-    rows, embedded = house.bring(index, house.document("docs:a", texts(1, 2), label), house.document("docs:b", texts(3)))
+    rows, embedded = house.bring(
+        index, house.document("docs:a", texts(1, 2), label), house.document("docs:b", texts(3))
+    )
     assert (embedded, embedder.embedded) == (1, 1) and rows.chunk_count == (2, 1)
     chunks, numbers, _ = everything(house, index.generation)
     assert len(chunks) == 3 and len(numbers) == 1

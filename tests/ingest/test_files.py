@@ -47,7 +47,7 @@ def failures(root: Path, **more: Any) -> dict[str, str]:
 
 
 def test_it_is_a_source(root: Path) -> None:
-    for name in ("a.md", "b/c d.txt", "b/it's \"q\".html", "new\nline.md", "50%.md", "ü.md"):
+    for name in ("a.md", "b/c d.txt", 'b/it\'s "q".html', "new\nline.md", "50%.md", "ü.md"):
         write(root, name)
     os.symlink(root / "a.md", root / "link.md")
     check_source(source(root))
@@ -216,7 +216,9 @@ def test_acls_are_readers() -> None:
     assert who(0o644, entries(*base, (2, 4, 70003), (0x10, 4, none))) == {
         "user:#70001", "user:#70003", "group:#70002", "everyone"}  # fmt: skip
     assert who(0o644, entries(*base, (2, 4, 70003), (0x10, 0, none))) == {"user:#70001"}, "the mask takes all"
-    assert who(0o644, entries(*base, (2, 0, 70003), (0x10, 7, none))) == {"user:#70001"}, "a denied user may be a member"
+    assert who(0o644, entries(*base, (2, 0, 70003), (0x10, 7, none))) == {"user:#70001"}, (
+        "a denied user may be a member"
+    )
     assert who(0o644, entries(*base, (8, 0, 70004), (0x10, 7, none))) == {"user:#70001", "group:#70002"}
     assert who(0o644, b"\x09\0\0\0") == set() and who(0o644, b"xx") == set(), "an unknown format admits nobody"
 

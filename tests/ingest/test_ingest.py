@@ -262,14 +262,16 @@ def test_a_parser_can_be_named(bench: Callable[..., Bench]) -> None:
 
 def test_rights_at_the_source_take_effect_without_embedding(bench: Callable[..., Bench]) -> None:
     b = bench(FILES)
-    b.again(textwrap.dedent("""
+    b.again(
+        textwrap.dedent("""
         [[sources]]
         name = "docs"
         type = "files"
         path = "documents"
         permissions = "source"
         classification = "public"
-    """))
+    """)
+    )
     for path in (b.documents, *b.documents.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     b.ingest()
@@ -287,14 +289,16 @@ def test_rights_at_the_source_take_effect_without_embedding(bench: Callable[...,
 
 def test_rows_come_in_by_their_columns(tmp_path: Path) -> None:
     (tmp_path / "users.toml").write_text(PEOPLE)
-    (tmp_path / "drystone.toml").write_text(textwrap.dedent("""
+    (tmp_path / "drystone.toml").write_text(
+        textwrap.dedent("""
         [[sources]]
         name = "tickets"
         type = "rows"
         path = "t.jsonl"
         classification = "internal"
         fields = { id = "n", text = "body", readers = "who" }
-    """))
+    """)
+    )
     rows = [{"n": n, "body": f"ticket {n}", "title": f"T{n}", "who": ["group:staff"]} for n in range(5)]
 
     def save() -> None:
@@ -350,16 +354,14 @@ def test_an_ingestion_that_failed_does_not_block_the_next(bench: Callable[..., B
 def test_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[str, int, int | None]] = []
     write_project(tmp_path, {f"public/{n}.md": "text" + "x" * n for n in range(5)})
-    with drystone.open(
-        tmp_path, embedder=HashEmbedder(16), progress=lambda *step: told.append(step)
-    ) as kb:
+    with drystone.open(tmp_path, embedder=HashEmbedder(16), progress=lambda *step: told.append(step)) as kb:
         kb.ingest(actor="olga")
     assert ("parse", 5, 5) in told and ("ingest", 5, 5) in told
 
 
 def test_names_with_everything_in_them(bench: Callable[..., Bench]) -> None:
-    b = bench({"public/it's \"a\" b.md": "one", "public/नमस्ते 世界.md": "two"})
+    b = bench({'public/it\'s "a" b.md': "one", "public/नमस्ते 世界.md": "two"})
     Path(os.fsdecode(os.fsencode(b.documents) + b"/public/\xff\n.md")).write_text("three")
     assert b.ingest().added == 3
-    assert b.names() == {"public/it's \"a\" b.md", "public/नमस्ते 世界.md", "public/%FF%0A.md"}
+    assert b.names() == {'public/it\'s "a" b.md', "public/नमस्ते 世界.md", "public/%FF%0A.md"}
     assert numbers(b.ingest()) == NOTHING

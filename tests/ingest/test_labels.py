@@ -36,7 +36,7 @@ def test_the_first_rule_that_matches_counts() -> None:
 
 def test_what_has_no_label_is_refused_with_where_we_looked() -> None:
     door = Door(config(rules=({"match": "a/**", "readers": ["everyone"]},)))
-    with pytest.raises(Unlabelled, match="readers and a classification.*sidecar \"b.md.label.toml\".*1 rules"):
+    with pytest.raises(Unlabelled, match='readers and a classification.*sidecar "b.md.label.toml".*1 rules'):
         door.label(item("b.md"), 0)
     with pytest.raises(Unlabelled, match="Nothing gives it a classification"):
         door.label(item("a/b.md"), 0)

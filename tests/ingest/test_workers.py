@@ -35,8 +35,8 @@ def reachable(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     root = str(Path(__file__).resolve().parents[2])
     script = tmp_path_factory.mktemp("start") / "python"
     script.write_text(
-        f"#!/bin/sh\nshift 3\nexec {sys.executable} -I -c 'import sys; sys.path.append(\"{root}\"); "
-        "from drystone.ingest.worker import main; sys.exit(main(sys.argv[1:]))' \"$@\"\n"
+        f'#!/bin/sh\nshift 3\nexec {sys.executable} -I -c \'import sys; sys.path.append("{root}"); '
+        'from drystone.ingest.worker import main; sys.exit(main(sys.argv[1:]))\' "$@"\n'
     )
     script.chmod(0o755)
     monkeypatch.setattr("drystone.ingest.pool.sys.executable", str(script))
@@ -51,7 +51,21 @@ def kind(answer: Parsed | Broken) -> str:
 
 
 def test_each_failure_costs_its_document_alone(pool: Pool) -> None:
-    words = ["fine", "hang", "fine", "crash", "leave", "eat", "fine", "unfold", "fail", "deep", "empty", "talk", "nothing"]
+    words = [
+        "fine",
+        "hang",
+        "fine",
+        "crash",
+        "leave",
+        "eat",
+        "fine",
+        "unfold",
+        "fail",
+        "deep",
+        "empty",
+        "talk",
+        "nothing",
+    ]
     start = time.monotonic()
     answers = pool.parse([hostile(word) for word in words])
     assert [kind(a) for a in answers] == [
@@ -64,7 +78,12 @@ def test_each_failure_costs_its_document_alone(pool: Pool) -> None:
 def test_a_worker_that_lies_is_not_believed(pool: Pool) -> None:
     header, text, blocks = pack(Parsed("short", (Block("paragraph", 0, 5),)))
     assert unpack(header, text + blocks).text == "short"
-    for wrong in ({**header, "text": 50}, {**header, "title": 5}, {**header, "title": "x" * 999}, {**header, "text": -1}):
+    for wrong in (
+        {**header, "text": 50},
+        {**header, "title": 5},
+        {**header, "title": "x" * 999},
+        {**header, "text": -1},
+    ):
         with pytest.raises((ValueError, KeyError)):
             unpack(wrong, text + blocks)
     with pytest.raises(ValueError):
@@ -89,7 +108,9 @@ def test_there_is_no_way_out(pool: Pool, tmp_path: Path) -> None:
     code = f"from tests.ingest.hostile import Hostile; print(Hostile().escape(b'escape {secret}'))"
     root = Path(__file__).resolve().parents[2]
     without = subprocess.run([REAL, "-c", code], cwd=root, capture_output=True, text=True, timeout=60).stdout
-    assert {"socket", "program", "fork", "secret", "ptrace"} <= set(without.split()), "the test sees a way out where there is one"
+    assert {"socket", "program", "fork", "secret", "ptrace"} <= set(without.split()), (
+        "the test sees a way out where there is one"
+    )
 
 
 def test_nothing_is_inherited(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

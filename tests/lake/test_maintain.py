@@ -42,7 +42,9 @@ def test_a_compacted_lake_holds_the_same(opened: Callable[..., Lake], run: Any, 
         assert [c.text for c in reader.chunks(numbers[[7, 0]].tolist())] == ["other3 hen", "word0 fox"]
         assert len(reader.postings()) == 6 and len(reader.postings(int(numbers[5]))) == 3
         assert len(reader.vectors("g:one", int(numbers[5]))[0]) == 6
-        assert np.array_equal(reader.vectors_of([digest("word2 fox")], "g:one")[digest("word2 fox")], vector("word2 fox"))
+        assert np.array_equal(
+            reader.vectors_of([digest("word2 fox")], "g:one")[digest("word2 fox")], vector("word2 fox")
+        )
     again = lake.maintain()
     assert again.compacted == {} and again.pointer == report.pointer
     lake.commit(rows(lake, "next", {"n": ["new"]}), run)

@@ -225,9 +225,7 @@ def test_processes_that_found_a_project_together_agree(tmp_path: Path) -> None:
         "ring = KeyRing(folder, FileKeyStore(folder))\nprint(ring.digest('v', 'a'), ring.key_id)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "keys")]
-    started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     for one in started:
         assert one.stdout is not None and one.stdout.readline() == "ready\n"
     for one in started:

@@ -55,9 +55,7 @@ def notes(ledger: Ledger, chunk: str = "one") -> tuple[dict[str, dict[str, Any]]
     hits = Hits((hit,), (evidence,), exact=True, commit=1, confidence=0.9)
     prompt = Prompt("quoted", (), (evidence,), STAFF, ledger.digest("p", "quoted"))
     draft = Draft(SECRET, None)
-    citation = Citation(
-        1, NAME, hit.version, hit.chunk, "Returns", SECRET, 0, len(SECRET), 0.8, True
-    )
+    citation = Citation(1, NAME, hit.version, hit.chunk, "Returns", SECRET, 0, len(SECRET), 0.8, True)
     checked = Checked(f"{SECRET} [1]", (citation,), (evidence,), "quoted", label=STAFF)
     yes = Decision("ask", True, ("built-in",), "sha256:set", "allowed")
     steps: dict[str, dict[str, Any]] = {

@@ -109,7 +109,12 @@ def test_every_byte_counts(issued: Issued) -> None:
 
 
 def test_every_bit_of_the_statement_and_the_signatures_counts(issued: Issued) -> None:
-    for path in (("statement", "payload"), ("statement", "signatures", 0, "sig"), ("log", "entry"), ("log", "proof", 0)):
+    for path in (
+        ("statement", "payload"),
+        ("statement", "signatures", 0, "sig"),
+        ("log", "entry"),
+        ("log", "proof", 0),
+    ):
         value: Any = issued.bundle
         for key in path:
             value = value[key]
@@ -160,12 +165,16 @@ def resign(issued: Issued, change: Callable[[dict[str, Any]], Any]) -> dict[str,
     payload = json.dumps(statement).encode()
     keys, ref = issued.ledger.keys, copy["passport"]
     copy["statement"]["payload"] = base64.b64encode(payload).decode()
-    copy["statement"]["signatures"][0]["sig"] = base64.b64encode(
-        keys.sign(dsse.pae(dsse.PAYLOAD, payload))
-    ).decode()
+    copy["statement"]["signatures"][0]["sig"] = base64.b64encode(keys.sign(dsse.pae(dsse.PAYLOAD, payload))).decode()
     entry = log.encode("passport", 0, 1, {"passport": ref, "statement": log.digest(payload)})
     note = log.sign(keys, 1, hashlib.sha256(b"\0" + entry).digest())
-    copy["log"] = {"index": 0, "entry": base64.b64encode(entry).decode(), "proof": [], "checkpoint": note, "consistency": []}
+    copy["log"] = {
+        "index": 0,
+        "entry": base64.b64encode(entry).decode(),
+        "proof": [],
+        "checkpoint": note,
+        "consistency": [],
+    }
     copy["annex"] = {"commitment": statement["predicate"].get("annex")}
     return dict(copy)
 
@@ -230,7 +239,17 @@ def test_it_is_one_file_that_runs_alone(issued: Issued, tmp_path: Path) -> None:
     (tmp_path / "key.pub").write_bytes(issued.pem)
     (tmp_path / "note").write_text(issued.older)
     (tmp_path / "answer").write_text(ANSWERED)
-    command = [sys.executable, "alone.py", "bundle.json", "--key", "key.pub", "--checkpoint", "note", "--answer", "answer"]
+    command = [
+        sys.executable,
+        "alone.py",
+        "bundle.json",
+        "--key",
+        "key.pub",
+        "--checkpoint",
+        "note",
+        "--answer",
+        "answer",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={})
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.splitlines()[-1] == "VERIFIED"
     (tmp_path / "answer").write_text("something else")

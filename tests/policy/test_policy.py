@@ -95,7 +95,7 @@ def test_a_forbid_wins_over_owners(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_cannot_be_evaluated_denies(tmp_path: Path) -> None:
-    rules = 'permit (principal, action, resource) when { 9223372036854775807 + principal.clearance > 0 };'
+    rules = "permit (principal, action, resource) when { 9223372036854775807 + principal.clearance > 0 };"
     policy = opened(tmp_path, overflow=rules)
     decision = policy.decide(policy.actor("bo"), "ask")
     assert not decision and decision.reason == "a policy could not be evaluated"
@@ -107,10 +107,10 @@ OF_DOCUMENTS = [
     'permit (principal, action, resource in Folder::"hr");',
     'permit (principal, action, resource) when { resource.path like "hr/*" };',
     'forbid (principal, action == Action::"ask", resource) when { context.document == "x" };',
-    "permit (principal, action, resource) when { resource has title && resource.title == \"x\" };",
+    'permit (principal, action, resource) when { resource has title && resource.title == "x" };',
     "permit (principal, action, resource is Chunk);",
     'forbid (principal, action, resource) when { resource has path && resource.path like "hr/*" };',
-    'forbid (principal, action, resource) when { context has document };',
+    "forbid (principal, action, resource) when { context has document };",
 ]
 BROKEN = [
     "permit (principal", "permit (principal, action, resource) when { principal.salary > 3 };", "",

@@ -109,7 +109,8 @@ def test_a_circle_is_named() -> None:
 def test_nesting_is_reachability(edges: set[tuple[int, int]], start: int) -> None:
     """Against a walk: group n holds group m for every edge (m, n)."""
     groups = "".join(
-        f"[[groups]]\nname = 'g{n}'\nmembers = {[f'group:g{m}' for m, k in sorted(edges) if k == n]}\n" for n in range(7)
+        f"[[groups]]\nname = 'g{n}'\nmembers = {[f'group:g{m}' for m, k in sorted(edges) if k == n]}\n"
+        for n in range(7)
     )
     reached, todo = {start}, [start]
     while todo:

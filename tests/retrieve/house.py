@@ -78,7 +78,12 @@ class House:
 
     def _document(self, source: str, name: str, text: str, label: Label, run: str) -> Document:
         asset = self.lake.keep(
-            text.encode(), document=f"{source}:{name}", source=source, media_type="text/plain", title=name, fingerprint=""
+            text.encode(),
+            document=f"{source}:{name}",
+            source=source,
+            media_type="text/plain",
+            title=name,
+            fingerprint="",
         )
         parsed = Parsed(text, (Block("paragraph", 0, len(text)),), title=name)
         version = self.ledger.digest("v", source, name, text)

@@ -135,7 +135,10 @@ def test_segments_merge_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> No
         many.append(postings(texts[i : i + 3], i))
     assert len(many._segments) < 8
     lengths, mask = np.full(300, 9, np.int32), rng.random(300) < 0.5
-    a, b = (w.score(np.arange(1, 6, dtype=np.uint64), mask, int(mask.sum()), lengths, 9 * int(mask.sum())) for w in (one, many))
+    a, b = (
+        w.score(np.arange(1, 6, dtype=np.uint64), mask, int(mask.sum()), lengths, 9 * int(mask.sum()))
+        for w in (one, many)
+    )
     assert np.array_equal(a.scores, b.scores)
 
 

@@ -108,7 +108,9 @@ def test_scope_of_an_assistant(house: House) -> None:
 def test_permissions_of_a_source_that_are_too_old_are_not_believed(tmp_path: Path) -> None:
     settings = defaults(tmp_path / "h")
     source = SourceConfig("docs", "files", "ann", "source", 60.0, False, False, (), {}, {})
-    house = House(tmp_path / "h", settings=type(settings)(settings.folder, settings.values, settings.origins, (source,)))
+    house = House(
+        tmp_path / "h", settings=type(settings)(settings.folder, settings.values, settings.origins, (source,))
+    )
     house.put(TEXTS)
     assert names(house.search("returned delivery", EVE)) == {"docs:returns"}
     later = house.ledger.now() + 61_000

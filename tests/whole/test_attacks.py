@@ -293,7 +293,7 @@ def test_a_broken_file_of_people_opens_nothing(make: Make, monkeypatch: pytest.M
     assert kb.search("holiday", actor="bo")
     path = kb.folder / "users.toml"
     whole = path.read_text()
-    for broken in ("[[users", whole + "\n[[users]]\nname = \"bo\"\n", whole.replace("purposes", "purpose"), "\xff"):
+    for broken in ("[[users", whole + '\n[[users]]\nname = "bo"\n', whole.replace("purposes", "purpose"), "\xff"):
         path.write_bytes(broken.encode("latin-1"))
         for call in (lambda: kb.search("holiday", actor="bo"), lambda: kb.ask(ASK_LEAVE, actor="bo"),
                      lambda: kb.snapshot("shop@1", actor="bo"), lambda: kb.passport("passport:x", actor="bo")):  # fmt: skip
@@ -418,7 +418,9 @@ def test_rows_of_one_source_are_not_documents_of_another(make: Make) -> None:
     )
     kb = make(FILES, ingest=False, extra=extra)
     ids = ["docs:hr/pay.md", "hr/pay.md", "../docs:hr/pay.md", "\x1b[31mred", "line\nbreak"]
-    lines = [json.dumps({"id": i, "text": f"Row {n} about the weather.", "title": "\x1b]0;x\x07"}) for n, i in enumerate(ids)]
+    lines = [
+        json.dumps({"id": i, "text": f"Row {n} about the weather.", "title": "\x1b]0;x\x07"}) for n, i in enumerate(ids)
+    ]
     (kb.folder / "rows.jsonl").write_text("\n".join(lines))
     kb.ingest(actor="olga")
     assert "zqpaycanary" not in texts(kb.search("salary weather", actor="eve", limit=100))

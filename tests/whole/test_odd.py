@@ -46,7 +46,8 @@ def test_line_ends(ends: str, make: Callable[..., Any]) -> None:
     plain = make({"handbook/leave.md": text}, name="plain")
     kb = make({"handbook/leave.md": text.replace("\n", ends)}, name="odd")
     mine, theirs = (
-        [(h.text, h.start, h.end, h.title, round(h.score, 6)) for h in k.search("holiday booked early", actor="bo")] for k in (kb, plain)
+        [(h.text, h.start, h.end, h.title, round(h.score, 6)) for h in k.search("holiday booked early", actor="bo")]
+        for k in (kb, plain)
     )
     assert mine == theirs and mine, "line ends are no content"
     answer = kb.ask("How many days of paid holiday does everyone have a year?", actor="bo")
@@ -63,7 +64,9 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("language", SCRIPTS)
-def test_a_language_that_was_not_measured_is_searched_by_words_and_says_so(language: str, make: Callable[..., Any]) -> None:
+def test_a_language_that_was_not_measured_is_searched_by_words_and_says_so(
+    language: str, make: Callable[..., Any]
+) -> None:
     name, text, question = SCRIPTS[language]
     kb = make({f"handbook/{name}.md": text, "handbook/other.md": "# Leave\n\nNothing of this is told in English.\n"})
     hits = kb.hits(question, actor="bo")
@@ -241,7 +244,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 24 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    if not ROOT or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], capture_output=True).returncode:
+    if (
+        not ROOT
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], capture_output=True).returncode
+    ):
         pytest.skip("needs the right to mount a small disk")
     try:
         yield place
@@ -252,7 +258,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.whole
 def test_a_full_disk_loses_nothing_and_says_so(small_disk: Path, tmp_path: Path) -> None:
     folder = write_project(tmp_path / "p", {"handbook/a.md": "# A\n\nThe gate code is seven.\n"}, extra="")
-    text = (folder / "drystone.toml").read_text().replace('name = "shop"', f'name = "shop"\nstate = "{small_disk / "state"}"', 1)
+    text = (
+        (folder / "drystone.toml")
+        .read_text()
+        .replace('name = "shop"', f'name = "shop"\nstate = "{small_disk / "state"}"', 1)
+    )
     (folder / "drystone.toml").write_text(text)
     with drystone.open(folder, embedder=HashEmbedder(256)) as kb:
         assert kb.ingest(actor="olga").added == 1
@@ -260,7 +270,20 @@ def test_a_full_disk_loses_nothing_and_says_so(small_disk: Path, tmp_path: Path)
         assert "seven" in first.text
         said: list[StateUnavailable] = []
         kept = 1  # documents whose coming in was acknowledged
-        for left in (4000, 2500, 1500, 900, 600, 400, 250, 150, 90, 50, 20, 0):  # kilobytes free: fails at another step each time
+        for left in (
+            4000,
+            2500,
+            1500,
+            900,
+            600,
+            400,
+            250,
+            150,
+            90,
+            50,
+            20,
+            0,
+        ):  # kilobytes free: fails at another step each time
             for n in range(40):
                 path = folder / f"documents/handbook/{left}-{n}.md"
                 path.write_text(f"# N{n}\n\n" + f"The number {left} {n} was counted in the harbour of the town. " * 300)
@@ -300,7 +323,11 @@ def test_a_full_disk_loses_nothing_and_says_so(small_disk: Path, tmp_path: Path)
 @pytest.mark.whole
 def test_a_disk_that_is_full_from_the_start(small_disk: Path, tmp_path: Path) -> None:
     folder = write_project(tmp_path / "p", {"handbook/a.md": "# A\n\nThe gate code is seven.\n"})
-    text = (folder / "drystone.toml").read_text().replace('name = "shop"', f'name = "shop"\nstate = "{small_disk / "state"}"', 1)
+    text = (
+        (folder / "drystone.toml")
+        .read_text()
+        .replace('name = "shop"', f'name = "shop"\nstate = "{small_disk / "state"}"', 1)
+    )
     (folder / "drystone.toml").write_text(text)
     ballast = small_disk / "ballast"
     for left in (0, 16, 64, 256):
@@ -365,7 +392,9 @@ def test_a_clock_that_jumps(make: Callable[..., Any], monkeypatch: pytest.Monkey
 def test_a_file_size_limit_is_told(make: Callable[..., Any]) -> None:
     """``ulimit -f``: the system refuses to let a file grow, like a quota."""
     kb = make({"handbook/a.md": "# A\n\nThe gate code is seven.\n"})
-    (kb.folder / "documents/handbook/big.md").write_text("# Big\n\n" + "The harbour was counted once more today. " * 90_000)
+    (kb.folder / "documents/handbook/big.md").write_text(
+        "# Big\n\n" + "The harbour was counted once more today. " * 90_000
+    )
     done = child(
         "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))\n"
         "try:\n    kb.ingest(actor='olga'); print('in')\nexcept DrystoneError as e:\n    print(type(e).__name__, e)\n",

@@ -171,7 +171,9 @@ def test_who_waits_too_long_is_told(make: Callable[..., Any], other: Callable[[P
     from drystone.ingest import lock
 
     kb = make({"handbook/a.md": "# A\n\nThe code is amber.\n"})
-    (kb.folder / "drystone.toml").write_text((kb.folder / "drystone.toml").read_text() + "\n[ingest]\nlock_wait_s = 0.2\n")
+    (kb.folder / "drystone.toml").write_text(
+        (kb.folder / "drystone.toml").read_text() + "\n[ingest]\nlock_wait_s = 0.2\n"
+    )
     far = other(kb.folder)
     release = lock.hold(kb.settings.state, "docs", 1)
     told = far("ingest", actor="olga")

@@ -128,7 +128,10 @@ class Editor:
         where = self.rng.randrange(len(self.rules))
         level = self.rng.choice(["internal", "confidential"])
         label = f'readers = ["group:staff", "group:hr"]\nclassification = "{level}"'
-        self.rules[where] = (self.rules[where][0], self.rng.choice([label, label, label + '\nregions = ["mars"]', RULES[where][1]]))
+        self.rules[where] = (
+            self.rules[where][0],
+            self.rng.choice([label, label, label + '\nregions = ["mars"]', RULES[where][1]]),
+        )
         if self.rng.random() < 0.2:
             self.rules.insert(0, self.rules.pop())
         self.write_rules()
@@ -177,7 +180,9 @@ def speak(version: str) -> None:
 class People:
     """What people decided about labels, and what must follow from it."""
 
-    decided: dict[str, tuple[int, Label, Label, str]] = field(default_factory=dict)  # when, label, the door's then, bytes
+    decided: dict[str, tuple[int, Label, Label, str]] = field(
+        default_factory=dict
+    )  # when, label, the door's then, bytes
     bytes: dict[str, set[str]] = field(default_factory=dict)  # that a decided document ever had
 
     def decide(self, kb: Any, rng: random.Random) -> None:
@@ -190,7 +195,12 @@ class People:
             {"classification": "public", "readers": ["everyone"]}, {"purposes": ["support"]}, {"trust": "untrusted"},
         ])  # fmt: skip
         label = kb.relabel(name, changes, reason="the board wants it", actor="olga")
-        self.decided[name] = (len(self.bytes) + kb.house.ledger.catalog.pointer().commit, label, before, known[name].digest)
+        self.decided[name] = (
+            len(self.bytes) + kb.house.ledger.catalog.pointer().commit,
+            label,
+            before,
+            known[name].digest,
+        )
         self.look(kb)
 
     def look(self, kb: Any) -> None:
@@ -234,7 +244,9 @@ def difference(one: dict[str, Any], two: dict[str, Any]) -> list[Any]:
         if one[name] != two[name]:
             mine, theirs = one[name], two[name]
             if isinstance(mine, dict):
-                parts = [p for p in mine if mine[p] != theirs.get(p) and not (p == "origin" and None in (mine[p], theirs[p]))]
+                parts = [
+                    p for p in mine if mine[p] != theirs.get(p) and not (p == "origin" and None in (mine[p], theirs[p]))
+                ]
                 found += [(name, part, str(mine[part])[:300], str(theirs.get(part))[:300]) for part in parts]
             else:
                 found.append((name, mine, theirs))
@@ -327,7 +339,9 @@ def live(folder: Path, seed: int, rounds: int, kills: float) -> int:
     with editor.open() as kb:
         kb.ingest(actor="olga", allow_mass_removal=True)
         again = kb.ingest(actor="olga")
-        assert not any((again.added, again.changed, again.relabelled, again.removed, again.renamed, again.embedded)), again
+        assert not any((again.added, again.changed, again.relabelled, again.removed, again.renamed, again.embedded)), (
+            again
+        )
         subprocess.run(["cp", "-a", folder, fresh_folder], check=True)
         shutil.rmtree(fresh_folder / ".drystone")
         with editor.open(fresh_folder) as fresh:
@@ -379,7 +393,11 @@ def test_touch_is_no_work_and_an_edit_embeds_one_chunk(make: Callable[..., Any])
 @pytest.mark.whole
 def test_a_relabel_survives_ingestion_and_embeds_nothing(make: Callable[..., Any]) -> None:
     kb = make({"handbook/a.md": "# A\n\nThe gate code is seven.\n", "handbook/b.md": "# B\n\nNothing here.\n"})
-    kb.relabel("docs:handbook/a.md", {"readers": [["group:hr"], ["group:staff"]], "classification": "confidential"}, actor="olga")
+    kb.relabel(
+        "docs:handbook/a.md",
+        {"readers": [["group:hr"], ["group:staff"]], "classification": "confidential"},
+        actor="olga",
+    )
     os.utime(kb.folder / "documents/handbook/a.md")
     assert kb.ingest(actor="olga").embedded == 0
     assert not kb.search("gate code", actor="bo") or all(

@@ -110,9 +110,7 @@ class Gate:
                 return Checked(REFUSAL, (), (), "refused", refused="no_evidence", usage=Usage(), label=label)
             return checked
 
-    def release_hits(
-        self, hits: Hits, actor: Actor, run: Run, *, purpose: str, as_of: int | None = None
-    ) -> Hits:
+    def release_hits(self, hits: Hits, actor: Actor, run: Run, *, purpose: str, as_of: int | None = None) -> Hits:
         """Look once more and drop what may no longer be seen. Notes ``release``.
 
         ``as_of``: the hits are of that past commit; a document that was removed since is judged by its last label.

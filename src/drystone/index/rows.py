@@ -152,9 +152,7 @@ def embed(index: Index, texts: Sequence[str]) -> NDArray[np.float32]:
     return found.astype(np.float32, copy=False)
 
 
-def _vectors(
-    index: Index, texts: Sequence[str], digests: Sequence[bytes]
-) -> tuple[NDArray[np.float32], int]:
+def _vectors(index: Index, texts: Sequence[str], digests: Sequence[bytes]) -> tuple[NDArray[np.float32], int]:
     """One vector a text, and how many had to be embedded."""
     if not texts:
         return np.zeros((0, index.embedder.dimensions), np.float32), 0

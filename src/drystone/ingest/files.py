@@ -239,6 +239,7 @@ def _own(name: str) -> bool:
 
 def _shown(name: str) -> str:
     """A name as an id: what cannot be shown or is no UTF-8 is written by its bytes."""
+
     def written(match: re.Match[str]) -> str:
         return "".join(f"%{byte:02X}" for byte in os.fsencode(match.group()))
 

@@ -50,9 +50,7 @@ class Lake:
         self.columns = Columns(self.tables)
 
     # -- bytes --------------------------------------------------------------------------------------
-    def keep(
-        self, data: bytes, *, document: str, source: str, media_type: str, title: str, fingerprint: str
-    ) -> Asset:
+    def keep(self, data: bytes, *, document: str, source: str, media_type: str, title: str, fingerprint: str) -> Asset:
         """Keep an asset's bytes, encrypted; equal bytes are kept once."""
         return Asset(document, source, self.blobs.keep(data), len(data), media_type, title, fingerprint)
 

@@ -58,9 +58,7 @@ class Ledger:
         from drystone.ledger.store import guarded
 
         with guarded(state):
-            return cls(
-                state, project=project, settings=settings, keystore=keystore or FileKeyStore(state / "keys")
-            )
+            return cls(state, project=project, settings=settings, keystore=keystore or FileKeyStore(state / "keys"))
 
     # -- time and ids -------------------------------------------------------------------------------
     def now(self) -> int:

@@ -54,18 +54,14 @@ KNOWN = sql(
 SYNCHRONISED = sql(
     "SELECT started, facts FROM runs WHERE kind = 'ingest' AND state = 'closed' ORDER BY started DESC LIMIT 200"
 )
-FIRST_SEEN = sql(
-    "SELECT d.name, d.first_seen FROM documents d JOIN sources s ON s.source = d.source WHERE s.name = ?"
-)
+FIRST_SEEN = sql("SELECT d.name, d.first_seen FROM documents d JOIN sources s ON s.source = d.source WHERE s.name = ?")
 _VERSION = (
     "SELECT v.version, v.ref, d.name, s.name, v.asset, v.size, v.media_type, v.title, v.transform, v.from_commit, "
     "v.to_commit, v.chunk_first, v.chunk_count, v.renamed_from, v.run FROM versions v "
     "JOIN documents d ON d.document = v.document JOIN sources s ON s.source = d.source "
 )
 VERSION = sql(_VERSION + "WHERE v.version = ?")
-VERSION_AT = sql(
-    _VERSION + "WHERE d.name = ? AND v.from_commit <= ? AND (v.to_commit IS NULL OR v.to_commit > ?)"
-)
+VERSION_AT = sql(_VERSION + "WHERE d.name = ? AND v.from_commit <= ? AND (v.to_commit IS NULL OR v.to_commit > ?)")
 LABEL_AT = sql(
     "SELECT l.label, l.expires, l.base, l.base_expires, l.origin, l.override, l.from_commit, d.document, d.first_seen "
     "FROM label_intervals l JOIN documents d ON d.document = l.document "

@@ -141,9 +141,7 @@ class KeyRing:
         path = self.folder / "keys.db"
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._connection = sqlite3.connect(
-                path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
-            )
+            self._connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise StateUnavailable(
                 f"The keys cannot be opened: {error}.", looked=f"We tried {path}.",
@@ -411,5 +409,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-

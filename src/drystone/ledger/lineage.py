@@ -67,9 +67,7 @@ def kind_of(ref: str) -> str:
     return _KINDS.get(found[1], "document") if found else "document"
 
 
-def connect(
-    connection: sqlite3.Connection, edges: Iterable[tuple[str, str, str, str]], run: str
-) -> None:
+def connect(connection: sqlite3.Connection, edges: Iterable[tuple[str, str, str, str]], run: str) -> None:
     """Write edges ``(made, of, kind, transform)``, inside a write transaction. Known ones stay as they are."""
     edges = list(edges)
     refs = dict.fromkeys(ref for edge in edges for ref in edge[:2])

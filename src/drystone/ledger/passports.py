@@ -154,9 +154,7 @@ def _generation(facts: _Facts, salt: bytes, checked: Checked) -> dict[str, Any]:
 def _decisions(facts: _Facts, steps: Sequence[str]) -> list[dict[str, Any]]:
     """Action and result; the policies that determined them are in the annex."""
     found: list[Decision] = [d for d in (facts.of(step, "decision") for step in steps) if d is not None]
-    return [
-        {"action": d.action, "result": "allow" if d.allowed else "deny", "policy_set": d.policy_set} for d in found
-    ]
+    return [{"action": d.action, "result": "allow" if d.allowed else "deny", "policy_set": d.policy_set} for d in found]
 
 
 def _guards(facts: _Facts, silent: bool) -> list[dict[str, Any]]:

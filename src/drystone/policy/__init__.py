@@ -94,9 +94,7 @@ class Policy:
         """The same person with the rights of now (call :meth:`refresh` first)."""
         return self._now().directory.actor(actor.name, region=self._settings.region, proven=actor.proven)
 
-    def decide(
-        self, actor: Actor, action: str, *, owner: str | None = None, purpose: str | None = None
-    ) -> Decision:
+    def decide(self, actor: Actor, action: str, *, owner: str | None = None, purpose: str | None = None) -> Decision:
         """May ``actor`` do ``action``? ``owner``: of the source (or passport) that it is about."""
         if action not in ACTIONS:
             raise UsageError(f"There is no action {action!r}.", looked=f"We know: {', '.join(ACTIONS)}.")
@@ -105,9 +103,7 @@ class Policy:
             actor, action, purpose=purpose, owner=None if owner is None else principal(owner)
         )
 
-    def require(
-        self, actor: Actor, action: str, *, owner: str | None = None, purpose: str | None = None
-    ) -> Decision:
+    def require(self, actor: Actor, action: str, *, owner: str | None = None, purpose: str | None = None) -> Decision:
         """As :meth:`decide`, and raises ``Refused`` where it says no."""
         decision = self.decide(actor, action, owner=owner, purpose=purpose)
         if decision:

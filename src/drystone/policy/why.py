@@ -27,9 +27,7 @@ def explain(
     search = policy.decide(about, "search", purpose=purpose)
     flows = None if label is None else label.flows_to(about.sink(purpose), at)
     readable = bool(flows) and bool(search)
-    if label is None or flows is None or not (
-        policy.decide(asker, "audit") or (asker.name == about.name and readable)
-    ):
+    if label is None or flows is None or not (policy.decide(asker, "audit") or (asker.name == about.name and readable)):
         raise NotFound(f"There is no {document}, or you may not know of it.")
     return {
         "document": document,

@@ -215,8 +215,14 @@ class Retriever:
             return allow.documents(view, codes, expires, at=at, sources=scope, stale=self._stale(at))
 
     def _mask(
-        self, corpus: Corpus, view: View, sink: Sink, sources: Sequence[str] | None, commit: int,
-        rights_at: int | None = None, gone: frozenset[int] = frozenset(),
+        self,
+        corpus: Corpus,
+        view: View,
+        sink: Sink,
+        sources: Sequence[str] | None,
+        commit: int,
+        rights_at: int | None = None,
+        gone: frozenset[int] = frozenset(),
     ) -> Mask:
         """The rows permitted at ``commit``: by the labels of then and, if it is past, by those of now too."""
         at = self._ledger.now() if rights_at is None else rights_at
@@ -303,9 +309,7 @@ class Retriever:
         weight = (weight if weight >= 0 else fuse.WEIGHT) if meaning else 0.0
 
         def one(n: int, written: str, most: int) -> tuple[fuse.Ranking, Scored]:
-            words = corpus.words.score(
-                self._index.terms(written), mask.rows, mask.count, corpus.tokens, mask.tokens
-            )
+            words = corpus.words.score(self._index.terms(written), mask.rows, mask.count, corpus.tokens, mask.tokens)
             query = None if vectors is None else np.ascontiguousarray(vectors[n], np.float32)
             ranking = fuse.rank(
                 query, corpus.vectors, words, mask=mask.rows, packed=mask.packed, count=mask.count, limit=most,

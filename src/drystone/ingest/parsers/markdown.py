@@ -118,9 +118,7 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
             flush()
             mark = fence.group(1)
             start = at
-            while at < len(lines) and not (
-                lines[at].strip().startswith(mark) and not lines[at].strip().strip(mark[0])
-            ):
+            while at < len(lines) and not (lines[at].strip().startswith(mark) and not lines[at].strip().strip(mark[0])):
                 at += 1
             out.add("code", "\n".join(lines[start:at]))
             at += 1
