@@ -26,7 +26,7 @@ test: test-fast
 	$(BIN)/python -m pytest -m "engines or whole"
 
 test-fast: setup
-	$(BIN)/python tools/offline.py $(BIN)/python -m pytest -m "not engines and not whole"
+	$(BIN)/python tools/offline.py $(BIN)/python -m pytest -n auto -m "not engines and not whole"
 
 check: setup
 	$(BIN)/ruff check .
