@@ -104,14 +104,19 @@ def rows() -> list[tuple[str, str, str]]:
             peers = ", ".join(f"{way} {value:.3f}" for way, value in ways.items())
             if ours is not None:
                 out.append((f"{label}, visible half ({peers})", f"{ours:.3f}", goal))
-    if (quality := result("quality")) and (pair := quality.get("clapnq", {}).get("refusal")):
-        out.append(
+    if (answers := result("answers")) and (held := answers.get("held")):
+        out += [
             (
-                "refused when unanswerable / when answerable (CLAPNQ, visible)",
-                f"{pair['unanswerable']:.2f} / {pair['answerable']:.2f}",
+                "citation precision / recall (CLAPNQ, visible, questions that nothing was chosen on)",
+                f"{held['citation_precision']:.2f} / {held['citation_recall']:.2f}",
+                "published",
+            ),
+            (
+                "refused when unanswerable / when answerable (the same)",
+                f"{held['refused_unanswerable']:.2f} / {held['refused_answerable']:.2f}",
                 "both reported",
-            )
-        )
+            ),
+        ]
     if support := result("support"):
         words = support["words"]
         out.append(
