@@ -22,3 +22,8 @@ def test_error_codes_are_unique_and_pinned() -> None:
     assert len(set(codes)) == len(codes)
     pinned = (Path(__file__).parent / "error_codes.txt").read_text().split()
     assert set(pinned) <= set(codes), "a code that was released stays"
+
+
+def test_the_readme_quotes_the_committed_results_and_nothing_else() -> None:
+    done = subprocess.run([sys.executable, "tools/figures.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
