@@ -102,7 +102,9 @@ def rows() -> list[tuple[str, str, str]]:
             out.append((f"{label}, visible half", f"{found['ours'][measure]:.3f}", f"{goal} ({peers})".strip()))
     if pair := quality.get("refusals", {}).get("clapnq_meaning", {}).get("at", {}).get("0.5"):
         said = f"{pair['refused_unanswerable']:.2f} / {pair['refused_answerable']:.2f}"
-        out.append(("refused when unanswerable / when answerable (CLAPNQ, held questions)", said, "reported as the pair"))
+        out.append(
+            ("refused when unanswerable / when answerable (CLAPNQ, held questions)", said, "reported as the pair")
+        )
     if answers := result("answers"):
         out += [(label, text, goal) for label, text, goal in answers.get("readme", [])]
     if support := result("support"):
@@ -119,7 +121,11 @@ def rows() -> list[tuple[str, str, str]]:
     if ledger := result("ledger"):
         back, reach, rate = ledger["back_trace_ms"], ledger["reach_ms"], ledger["appends_per_s"]
         out += [
-            (f"back-trace / reach at {ledger['edges']:,} edges, p99", f"{back['p99']} / {reach['p99']} ms", "20 / 200 ms"),
+            (
+                f"back-trace / reach at {ledger['edges']:,} edges, p99",
+                f"{back['p99']} / {reach['p99']} ms",
+                "20 / 200 ms",
+            ),
             (
                 "durable log appends a second, 1 / 16 clients",
                 f"{rate['log_1_client']:,} / {rate['log_16_clients']:,}",

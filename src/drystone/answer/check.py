@@ -76,7 +76,7 @@ def sentences_of(draft: Draft, evidence: Sequence[Evidence] = ()) -> list[tuple[
     found = []
     text = _plain_text(draft.text)
     for copied in {place(e) for e in evidence} - {""}:
-        text = text.replace(copied, "")
+        text = re.sub(re.escape(copied.rstrip()) + r"(?: |$)", "", text, flags=re.MULTILINE)
     for line in text.splitlines():
         line = _MARK.sub("", _TRAILING.sub(r"\2\1", line.strip()))
         for start, end in sentences(line):
