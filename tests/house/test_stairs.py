@@ -24,8 +24,6 @@ HOMES = {
     "sqlite3": {"ledger/store.py", "ledger/keys.py"},
     "pypdfium2": {"ingest/parsers/pdf.py"},
     "selectolax": {"ingest/parsers/html.py"},
-    "docx": {"ingest/parsers/docx.py"},
-    "markdown_it": {"ingest/parsers/markdown.py"},
     "Stemmer": {"index/terms.py"},
 }
 
