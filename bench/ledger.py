@@ -130,7 +130,7 @@ def question(ledger: Ledger, documents: list[Document], chunks: int) -> str:
             ledger.digest("c", str(n)), document.name, document.version, document.parsed.title, "text " * 40, 0.5,
             n * 300, n * 300 + 200, STAFF, n,
         )  # fmt: skip
-        evidence.append(Evidence(hit, f"sentence {n}", hit.start, hit.start + 10, 0.8))
+        evidence.append(Evidence(hit, hit.text[:10], hit.start, hit.start + 10, 0.8))
     found = tuple(evidence)
     citations = tuple(
         Citation(n + 1, e.hit.document, e.hit.version, e.hit.chunk, e.hit.title, e.quote, e.start, e.end, e.score, True)
