@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drystone.errors import FormatError, SettingsError
-from drystone.policy import Policy
+from drystone.policy import Policy, system_user
 from drystone.policy.users import read
 from drystone.records import Actor, Classification
 from drystone.settings import defaults
@@ -130,3 +130,21 @@ def test_a_group_that_nobody_is_in_yet_gives_nobody_anything(tmp_path: Path) -> 
     policy = Policy.open(tmp_path, settings=defaults(tmp_path))
     assert "group:staff" in policy.actor("bo").principals & policy.actor("cy").principals
     assert "group:engineering" not in policy.actor("bo").principals
+
+
+def test_where_nobody_is_an_owner_whoever_has_the_folder_is(tmp_path: Path) -> None:
+    people = tmp_path / "users.toml"
+    people.write_text("[[users]]\nname = 'bo'\ngroups = ['staff']\n")
+    policy, me = Policy.open(tmp_path, settings=defaults(tmp_path)), system_user()
+    keeper = policy.actor(None, environ={})
+    assert keeper.name == me and keeper.known and policy.decide(keeper, "ingest", owner="group:hr-data")
+    assert not policy.decide(policy.actor("bo"), "ingest") and not policy.actor("somebody").known
+    people.write_text("[[users]]\nname = 'olga'\ngroups = ['owners']\n")
+    assert not policy.actor(None, environ={}).known, "olga keeps it"
+
+
+def test_a_name_alone_does_not_make_the_keeper() -> None:
+    directory = read(b"", keeper="ann")
+    assert directory.actor("ann", region="eu", proven="asserted by ann").known
+    assert not directory.actor("ann", region="eu", proven="asserted by eve").known
+    assert not directory.actor("eve", region="eu", proven="asserted by ann").known

@@ -189,15 +189,18 @@ class Policy:
         settled = before == self._stat() and time.time_ns() - youngest > _RACY_NS
         return before if settled else None, files
 
-    @staticmethod
-    def _build(files: Mapping[str, bytes]) -> tuple[Directory, PolicySet]:
+    def _build(self, files: Mapping[str, bytes]) -> tuple[Directory, PolicySet]:
         rules = {name: data for name, data in files.items() if name != FILE}
-        return read(files.get(FILE, b"")), compile_set(rules)
+        return read(files.get(FILE, b""), _named(self._folder.stat().st_uid)), compile_set(rules)
 
 
 def system_user() -> str:
     """By the effective uid, not by an environment variable that anybody can set."""
+    return _named(os.geteuid())
+
+
+def _named(uid: int) -> str:
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"uid-{os.geteuid()}"
+        return f"uid-{uid}"

@@ -33,14 +33,22 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Everyone whom ``users.toml`` names. ``above``: for each group, itself and every group that holds it."""
+    """Everyone whom ``users.toml`` names. ``above``: for each group, itself and every group that holds it.
+
+    ``keeper``: the system's user to whom the project's folder belongs, where ``users.toml`` makes nobody an owner.
+    Acting themselves they are one: they could write themselves in.
+    """
 
     users: Mapping[str, User]
     above: Mapping[str, frozenset[str]]
+    keeper: str | None = None
 
     def actor(self, name: str, *, region: str, proven: str) -> Actor:
         user = self.users.get(name)
         groups = {g for direct in user.groups for g in self.above[direct]} if user else set()
+        keeps = name == self.keeper and proven == f"asserted by {name}"
+        if keeps:
+            groups |= self.above["owners"]
         return Actor(
             name=name,
             principals=frozenset({f"user:{name}", EVERYONE, *(f"group:{g}" for g in groups)}),
@@ -48,12 +56,12 @@ class Directory:
             region=user.region or region if user else region,
             purposes=user.purposes if user else None,
             proven=proven,
-            known=user is not None,
+            known=user is not None or keeps,
         )
 
 
-def read(data: bytes) -> Directory:
-    """Parse the bytes of ``users.toml``. Raises ``SettingsError`` naming the key that is wrong."""
+def read(data: bytes, keeper: str | None = None) -> Directory:
+    """Parse the bytes of ``users.toml``. ``keeper``: whose folder it is. Raises ``SettingsError`` naming the key."""
     try:
         raw = tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
@@ -90,7 +98,9 @@ def read(data: bytes) -> Directory:
     above: dict[str, frozenset[str]] = {}
     for group in order:
         above[group] = frozenset({group}).union(*(above[outer] for outer in inside[group]))
-    return Directory({name: _user(name, users.get(name, {}), joined[name]) for name in joined}, above)
+    everyone = {name: _user(name, users.get(name, {}), joined[name]) for name in joined}
+    owned = any("owners" in above[group] for user in everyone.values() for group in user.groups)
+    return Directory(everyone, above, None if owned else keeper)
 
 
 def _blocks(raw: Mapping[str, Any], kind: str) -> dict[str, Mapping[str, Any]]:
