@@ -17,7 +17,7 @@ from typing import Any
 from drystone.answer.compose import ABSENT, choose, one_line, place
 from drystone.answer.support import Finding, Similarity, supports
 from drystone.index.sentences import sentences
-from drystone.records import Checked, Citation, Draft, Evidence, Prompt
+from drystone.records import Checked, Citation, Draft, Evidence, Prompt, join_all
 from drystone.records.answer import REFUSAL, Reason
 
 UNFAITHFUL = "a quote did not match its document and was left out"
@@ -168,7 +168,8 @@ def _quote(draft: Draft, prompt: Prompt, chosen: Sequence[Evidence], notes: tupl
         return Result(_refused(prompt, draft, notes, "not_supported"), dropped, verdicts)
     text = " ".join(f"{plain(e.quote)} [{n}]" for n, e in enumerate(held, 1))
     cited = tuple(citation(n, e) for n, e in enumerate(held, 1))
-    return Result(Checked(text, cited, held, "quoted", None, notes, draft.usage, prompt.label), dropped, verdicts)
+    label = join_all(e.hit.label for e in held)  # quotes hold nothing of what was typed
+    return Result(Checked(text, cited, held, "quoted", None, notes, draft.usage, label), dropped, verdicts)
 
 
 def _refused(prompt: Prompt, draft: Draft, notes: tuple[str, ...], reason: Reason = "no_evidence") -> Checked:
