@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drystone.errors import NotFound, ProofFailed
-from drystone.records import Actor, Classification, Hit, Label, Request
+from drystone.records import Actor, Classification, Decision, Hit, Label, Request
 
 if TYPE_CHECKING:
     from drystone.flow import House
@@ -103,12 +103,14 @@ def replay(ref: str, *, house: House, actor: Actor) -> Comparison:
                 "prompt", (then["messages"], then["template"]) == ([dict(m) for m in prompt.messages], prompt.template)
             ),
             Line("policy", not policy, policy),
+            _decisions(then, policy, house.policy.decide(asker, "ask", purpose=request.purpose)),
             Line("mode", then["mode"] == checked.mode),
             Line("text", then["text"] == checked.text),
         )
         found = [*hits.hits, *(evidence.hit for evidence in prompt.evidence)]
         released = _may_see_now({e[0] for e in then["evidence"]}, found, then["commit"], house, actor, request.purpose)
-        must = [c for c in compared if c.what != "policy" and (c.what != "text" or then["mode"] != "generated")]
+        free = {"policy"} | ({"decisions"} if policy else set()) | ({"text"} if then["mode"] == "generated" else set())
+        must = [c for c in compared if c.what not in free]
         notes = [] if then["mode"] != "generated" else ["the text is a model's; its equality is reported, not demanded"]
         if not released:
             notes.append("the text is not shown: not everything it rests on may be seen by you now")
@@ -131,6 +133,13 @@ def _may_see_now(chunks: set[str], found: list[Hit], commit: int, house: House, 
     return bool(house.policy.decide(now, "ask", purpose=purpose)) and chunks <= house.guard.permitted(
         hits, now, purpose, past=True
     )
+
+
+def _decisions(then: dict[str, Any], other: str, now: Decision) -> Line:
+    """Under the same policy set the same decisions. Under another one they cannot be asked again, and that is said."""
+    if other:
+        return Line("decisions", False, "not asked again: " + other)
+    return Line("decisions", all(decision == now.to_dict() for decision in then["decisions"]))
 
 
 def _list(what: str, then: list[Any], now: list[Any]) -> Line:

@@ -51,3 +51,18 @@ def test_a_note_of_other_evidence_is_no_note(make: Callable[..., Any], monkeypat
     monkeypatch.setattr(Run, "note", swapped)
     with pytest.raises(PassportIncomplete):
         kb.ask("Everyone has how many days of paid holiday a year?", actor="bo")
+
+
+def test_a_replay_compares_what_was_found_decided_and_said(make: Callable[..., Any]) -> None:
+    kb = make({**FILES, "handbook/b.md": "# Other\n\nThe canteen opens at noon for everyone.\n"})
+    answer = kb.ask("Everyone has how many days of paid holiday a year?", actor="bo")
+    (kb.folder / "documents/handbook/leave.md").write_text("# Leave\n\nEveryone has 30 days of paid holiday a year.\n")
+    kb.ingest(actor="olga")
+    found = kb.replay(answer.passport, actor="bo")
+    assert found.equal and found.text == answer.text
+    assert {"evidence", "scores", "prompt", "decisions", "text"} <= {line.what for line in found.compared}
+    (kb.folder / "policies").mkdir()
+    forbid = '@id("n") forbid (principal, action == Action::"ask", resource) when { principal.name == "nobody" };\n'
+    (kb.folder / "policies/own.cedar").write_text(forbid)
+    found = kb.replay(answer.passport, actor="bo")
+    assert [line.what for line in found.compared if not line.equal] == ["policy", "decisions"]
