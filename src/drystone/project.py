@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from drystone import flow, settings
 from drystone.errors import NotFound, ProofFailed, Refused, UsageError
 from drystone.records import Actor, Answer, Hit, Hits, Label, Relabel, Report
+from drystone.records.document import COUNTS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,7 +128,6 @@ class Project:
 
     def actor(self, name: str | None = None) -> Actor:
         """``name``, else ``DRYSTONE_ACTOR``, else the operating-system user."""
-        self.house.policy.refresh()
         return self.house.policy.actor(name)
 
     # -- the flows ---------------------------------------------------------------------------------
@@ -412,22 +412,10 @@ class Snapshot:
 def total(reports: Sequence[Report], names: tuple[str, ...]) -> Report:
     """Several sources' reports as one."""
     found = reports[0]
-    numbers = [
-        "seen",
-        "added",
-        "changed",
-        "relabelled",
-        "removed",
-        "renamed",
-        "refused",
-        "failed",
-        "skipped",
-        "embedded",
-    ]
     for r in reports[1:]:
         found = replace(
             found,
-            **{n: getattr(found, n) + getattr(r, n) for n in numbers},
+            **{n: getattr(found, n) + getattr(r, n) for n in COUNTS},
             commit=r.commit if r.commit is not None else found.commit,
             refusals=found.refusals + r.refusals,
             failures=found.failures + r.failures,

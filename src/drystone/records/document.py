@@ -175,6 +175,11 @@ class Quarantined:
     transform: str  # "t:..." of the parser that could not read it
 
 
+COUNTS = (  # the numbers of a report
+    "seen", "added", "changed", "relabelled", "removed", "renamed", "refused", "failed", "skipped", "embedded",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What an ingestion did. Numbers, with lists of reasons beside them."""
@@ -197,20 +202,7 @@ class Report:
     sources: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        numbers = [
-            "seen",
-            "added",
-            "changed",
-            "relabelled",
-            "removed",
-            "renamed",
-            "refused",
-            "failed",
-            "skipped",
-            "embedded",
-            "commit",
-        ]
-        out: dict[str, Any] = {name: getattr(self, name) for name in numbers}
+        out: dict[str, Any] = {name: getattr(self, name) for name in (*COUNTS, "commit")}
         for name in ("refusals", "failures", "skips"):
             out[name] = [{"document": f.document, "kind": f.kind, "reason": f.reason} for f in getattr(self, name)]
         out["notes"] = list(self.notes)
