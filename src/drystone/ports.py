@@ -50,7 +50,15 @@ other sources are not in it."""
 
 @runtime_checkable
 class Parser(Protocol):
-    """Bytes to text. Runs inside a limited worker process: no network, bounded time and memory."""
+    """Bytes to text. Runs inside a limited worker process: no network, bounded time and memory.
+
+    ``version`` changes whenever the same bytes may give another text: documents are then read again. If ``parse`` also
+    takes ``reading: Reading`` it is given the source's passwords and the limits. Heavy libraries are imported inside
+    ``parse``; one that is missing is ``ParseFailed(kind="engine_missing")``, naming the extra that brings it.
+
+    ``slow``, an optional attribute: ``module:attribute`` of the parser that takes over in a process with more time and
+    memory when this one raises ``ParseFailed(kind="slow")``; a parser that names itself is always run there.
+    """
 
     name: str
     version: str

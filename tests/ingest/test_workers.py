@@ -76,7 +76,7 @@ def test_each_failure_costs_its_document_alone(pool: Pool) -> None:
 
 
 def test_a_worker_that_lies_is_not_believed(pool: Pool) -> None:
-    header, text, blocks = pack(Parsed("short", (Block("paragraph", 0, 5),)))
+    header, (text, blocks, *_) = pack(Parsed("short", (Block("paragraph", 0, 5),)))
     assert unpack(header, text + blocks).text == "short"
     for wrong in (
         {**header, "text": 50},
@@ -93,8 +93,8 @@ def test_a_worker_that_lies_is_not_believed(pool: Pool) -> None:
 
 
 def pack_of(*blocks: Block) -> tuple[dict[str, object], bytes]:
-    header, text, raw = pack(Parsed("short", blocks))
-    return header, text + raw
+    header, payload = pack(Parsed("short", blocks))
+    return header, b"".join(payload)
 
 
 def test_there_is_no_way_out(pool: Pool, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from drystone.answer.support import Finding, Similarity, supports
 from drystone.index.sentences import sentences
 from drystone.records import Checked, Citation, Draft, Evidence, Prompt, join_all
 from drystone.records.answer import REFUSAL, Reason
+from drystone.records.place import narrowed
 
 UNFAITHFUL = "a quote did not match its document and was left out"
 NOTHING_HELD = "no generated sentence was supported: quoted instead"
@@ -196,6 +197,7 @@ def citation(n: int, item: Evidence) -> Citation:
         score=item.score,
         supported=True,
         page=hit.page,
+        place=narrowed(hit.place, hit.text, item.start - hit.start, item.end - hit.start),
     )
 
 

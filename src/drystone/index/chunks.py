@@ -1,8 +1,9 @@
 """From a parsed document to chunks, by its structure.
 
 Guarantees: ``chunk.text == parsed.text[chunk.start:chunk.end]``; every character that is not white space is in a
-chunk or is a heading in its chunks' ``heading``; no chunk crosses a heading or a page, none is longer than
-``limit`` code points (and an overlap); linear time, and little memory beside the blocks of one section.
+chunk or is a heading in its chunks' ``heading``; no chunk crosses a heading, a page, a slide, a sheet or a mail's
+part, none is longer than ``limit`` code points (and an overlap); each chunk's ``place`` names the rows of a table and
+the seconds of a recording that it holds; linear time, and little memory beside the blocks of one section.
 
 **Where it is cut is decided locally.** A text is first laid out in units: paragraphs, and the sentences, rows or
 items of what is too long for one chunk. Each boundary between units has a strength that depends on nothing but
@@ -14,6 +15,7 @@ and no packing shifts behind it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +24,7 @@ from zlib import crc32
 
 from drystone.index.sentences import sentences
 from drystone.records import Block, Chunk, Parsed
+from drystone.records.place import cells, corners, frame, parts, place
 
 OVERLAP_CHARS = 300  # an overlap longer than this is left out
 TINY = 120  # code points; a paragraph as short as this belongs to its neighbour
@@ -44,10 +47,11 @@ class Unit(NamedTuple):
 
 @dataclass(slots=True)
 class _Section:
-    """What lies under one heading and on one page."""
+    """What lies under one heading and on one page, slide, sheet or part."""
 
     heading: tuple[str, ...]
     page: int | None
+    frame: str
     blocks: list[Block]
     title: Block | None = None  # the heading itself, while nothing has been found under it
 
@@ -56,8 +60,10 @@ def chunks(parsed: Parsed, *, limit: int, overlap: int = 1) -> Iterator[Chunk]:
     """Chunks in order. ``limit``: code points of one; ``overlap``: sentences that a split passage repeats."""
     ordinal = 0
     for section in _sections(parsed):
+        starts = [block.start for block in section.blocks] if any(block.place for block in section.blocks) else None
         for start, end, heading in _cut(parsed.text, section, max(1, limit), overlap):
-            yield Chunk(ordinal, start, end, parsed.text[start:end], heading, section.page)
+            where = "" if starts is None else _place(parsed.text, section, starts, start, end)
+            yield Chunk(ordinal, start, end, parsed.text[start:end], heading, section.page, where)
             ordinal += 1
 
 
@@ -79,8 +85,9 @@ def for_meaning(text: str, heading: Sequence[str], title: str) -> str:
 def _sections(parsed: Parsed) -> Iterator[_Section]:
     text = parsed.text
     path: list[tuple[int, str]] = []
-    section = _Section((), None, [])
+    section = _Section((), None, "", [])
     for block in _whole(text, parsed.blocks):
+        around = frame(block.place)
         if block.kind == "heading":
             level = block.level or 1
             if section.blocks:
@@ -90,12 +97,12 @@ def _sections(parsed: Parsed) -> Iterator[_Section]:
             while path and path[-1][0] >= level:
                 path.pop()
             path.append((level, " ".join(text[block.start : block.end].split()).lstrip("# ")))
-            section = _Section(tuple(name for _, name in path), block.page, [], block)
-        elif section.blocks and block.page != section.page:
+            section = _Section(tuple(name for _, name in path), block.page, around, [], block)
+        elif section.blocks and (block.page, around) != (section.page, section.frame):
             yield section
-            section = _Section(section.heading, block.page, [block])
+            section = _Section(section.heading, block.page, around, [block])
         else:
-            section.page = block.page
+            section.page, section.frame = block.page, around
             section.blocks.append(block)
     if section.blocks:
         yield section
@@ -105,7 +112,37 @@ def _sections(parsed: Parsed) -> Iterator[_Section]:
 
 def _alone(section: _Section) -> _Section:
     assert section.title is not None
-    return _Section(section.heading[:-1], section.page, [section.title])
+    return _Section(section.heading[:-1], section.page, section.frame, [section.title])
+
+
+def _place(text: str, section: _Section, starts: Sequence[int], start: int, end: int) -> str:
+    """The section's frame, and what of its one table and of its recording lies between ``start`` and ``end``."""
+    rows: list[tuple[int, int, int, int]] = []
+    tables: set[str] = set()
+    times: list[float] = []
+    for block in section.blocks[max(bisect_right(starts, start) - 1, 0) :]:
+        if block.start >= end:
+            break
+        if not block.place or block.end <= start:
+            continue
+        said = parts(block.place)
+        if "cells" in said:
+            row, column, _, last_column = corners(said["cells"])
+            first, last = max(block.start, start), min(block.end, end)
+            row += text.count("\n", block.start, first)
+            rows.append((row, column, row + text.count("\n", first, last), last_column))
+        if "table" in said or "cells" in said:
+            tables.add(str(said.get("table", "")))
+        times += [said[key] for key in ("start_s", "end_s") if key in said]
+    named = parts(section.frame)
+    if len(tables) == 1:
+        named["table"] = next(iter(tables))
+        if rows:
+            low, high = zip(*((r[0], r[1]) for r in rows), strict=True), zip(*((r[2], r[3]) for r in rows), strict=True)
+            named["cells"] = cells(*(min(each) for each in low), *(max(each) for each in high))
+    if times:
+        named["start_s"], named["end_s"] = min(times), max(times)
+    return place(**named)
 
 
 def _whole(text: str, blocks: Sequence[Block]) -> Iterator[Block]:
@@ -116,7 +153,7 @@ def _whole(text: str, blocks: Sequence[Block]) -> Iterator[Block]:
             yield from _paragraphs(text, at, block.start)
         start, end = _trim(text, max(block.start, at), min(block.end, len(text)))
         if start < end:
-            yield Block(block.kind, start, end, block.level, block.page)
+            yield Block(block.kind, start, end, block.level, block.page, block.place)
         at = max(at, block.end)
     yield from _paragraphs(text, at, len(text))
 

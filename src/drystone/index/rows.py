@@ -232,6 +232,7 @@ def _chunk_table(
         "text": pa.array([c.text for c in passages], pa.string()),
         "heading": pa.array([list(c.heading) for c in passages], pa.list_(pa.string())),
         "page": pa.array([c.page for c in passages], pa.int32()),
+        "place": pa.array([c.place or None for c in passages], pa.string()),
         "tokens": tokens,
         "language": pa.array(list(languages), pa.string()),
     }

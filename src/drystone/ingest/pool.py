@@ -37,6 +37,7 @@ class Job:
     name: str
     media_type: str
     data: bytes
+    passwords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,19 @@ class _Died(Exception):
 
 
 class Pool:
-    """Starts workers when they are first needed. Thread-safe."""
+    """Starts workers when they are first needed. Thread-safe.
 
-    def __init__(self, settings: Settings) -> None:
-        self._size = max(1, int(settings["ingest.workers"]))
-        self._timeout = float(settings["ingest.timeout_s"])
-        self._arguments = (
-            str(settings["ingest.memory_mb"]), str(int(settings["ingest.max_text_mb"]) << 20), str(self._timeout),
-        )  # fmt: skip
-        self._most = (int(settings["ingest.max_text_mb"]) << 20) * 5 + (2 << 20)
+    ``slow``: workers with the limits of what takes long: recognition of text in images, of speech.
+    """
+
+    def __init__(self, settings: Settings, *, slow: bool = False) -> None:
+        of = "ingest.slow_" if slow else "ingest."
+        self._size = max(1, int(settings[of + "workers"]))
+        self._timeout = float(settings[of + "timeout_s"])
+        text, unpacked = int(settings["ingest.max_text_mb"]) << 20, int(settings["ingest.max_unpacked_mb"]) << 20
+        limits = {"text": text, "unpacked": unpacked, "parts": int(settings["ingest.max_parts"])}
+        self._arguments = (str(settings[of + "memory_mb"]), str(self._timeout), json.dumps(limits))
+        self._most = text * 5 + unpacked + (8 << 20)
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
 
@@ -201,7 +206,11 @@ class _Worker:
         self.walls = {name: bool(state) for name, state in header.items() if name != "ready"}
 
     def send(self, jobs: Sequence[Job], timeout: float) -> None:
-        header = [{"target": j.target, "name": j.name, "type": j.media_type, "size": len(j.data)} for j in jobs]
+        header = [
+            {"target": j.target, "name": j.name, "type": j.media_type, "size": len(j.data)}
+            | ({"passwords": j.passwords} if j.passwords else {})
+            for j in jobs
+        ]
         self._write(frame({"jobs": header}, 0), timeout)
         small = b"".join(j.data for j in jobs) if len(jobs) > 1 else jobs[0].data
         self._write(small, timeout)

@@ -12,7 +12,8 @@ from array import array
 from collections.abc import Mapping
 from typing import Any
 
-from drystone.records import Block, Parsed
+from drystone.records import Block, Parsed, Part
+from drystone.records.place import LONGEST
 
 HEAD = struct.Struct("<IQ")  # bytes of the header, bytes of the payload
 MAX_HEADER = 1 << 20
@@ -25,32 +26,68 @@ def frame(header: Mapping[str, Any], size: int) -> bytes:
     return HEAD.pack(len(raw), size) + raw
 
 
-def pack(parsed: Parsed) -> tuple[dict[str, Any], bytes, bytes]:
-    """Header, text and blocks of a parsed document."""
+def pack(parsed: Parsed) -> tuple[dict[str, Any], list[bytes]]:
+    """Header of a parsed document, and what follows it: text, blocks, their places (a line each), parts."""
     numbers = array("q")
     for b in parsed.blocks:
         numbers.extend((KINDS.index(b.kind), b.start, b.end, b.level, -1 if b.page is None else b.page))
     text, blocks = parsed.text.encode("utf-8", "replace"), numbers.tobytes()
-    notes = [note[:200] for note in parsed.notes[:20]]
-    return {"ok": True, "title": parsed.title[:300], "notes": notes, "text": len(text)}, text, blocks
+    places = b""
+    if any(b.place for b in parsed.blocks):
+        places = "\n".join(b.place[:LONGEST].replace("\n", " ") for b in parsed.blocks).encode("utf-8", "replace")
+    about = [[p.name[:1000], p.media_type[:200], p.title[:300], len(p.data)] for p in parsed.parts]
+    names = json.dumps(about, separators=(",", ":")).encode() if about else b""
+    header = {
+        "ok": True, "title": parsed.title[:300], "notes": [note[:200] for note in parsed.notes[:20]],
+        "text": len(text), "blocks": len(blocks), "places": len(places), "parts": len(names),
+    }  # fmt: skip
+    return header, [text, blocks, places, names, *(p.data for p in parsed.parts)]
 
 
 def unpack(header: Mapping[str, Any], payload: bytes) -> Parsed:
     """Raises ``ValueError`` on anything that no honest worker sends."""
-    split = header["text"]
-    if not isinstance(split, int) or not 0 <= split <= len(payload) or (len(payload) - split) % (8 * FIELDS):
+    sizes = [header[name] for name in ("text", "blocks", "places", "parts")]
+    if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) > len(payload):
         raise ValueError("sizes")
-    text = payload[:split].decode()
+    view, at, pieces = memoryview(payload), 0, []
+    for size in sizes:
+        pieces.append(view[at : at + size])
+        at += size
+    if sizes[1] % (8 * FIELDS):
+        raise ValueError("sizes")
+    text = str(pieces[0], "utf-8")
     numbers = array("q")
-    numbers.frombytes(payload[split:])
+    numbers.frombytes(pieces[1])
+    count = len(numbers) // FIELDS
+    places = str(pieces[2], "utf-8").split("\n") if sizes[2] else [""] * count
+    if len(places) != count or any(len(place) > LONGEST for place in places):
+        raise ValueError("places")
     blocks, before = [], 0
     it = iter(numbers.tolist())
-    for kind, start, end, level, page in zip(it, it, it, it, it, strict=True):
+    for place, kind, start, end, level, page in zip(places, it, it, it, it, it, strict=True):
         if not (0 <= kind < len(KINDS) and before <= start <= end <= len(text) and 0 <= level < 100):
             raise ValueError("blocks")
-        blocks.append(Block(KINDS[kind], start, end, level, None if page < 0 else page))  # type: ignore[arg-type]
+        blocks.append(Block(KINDS[kind], start, end, level, None if page < 0 else page, place))  # type: ignore[arg-type]
         before = end
     title, notes = header["title"], header["notes"]
     if not isinstance(title, str) or len(title) > 300 or not all(isinstance(n, str) for n in notes):
         raise ValueError("title or notes")
-    return Parsed(text, tuple(blocks), title, tuple(notes))
+    return Parsed(text, tuple(blocks), title, tuple(notes), tuple(_parts(pieces[3], view, at)))
+
+
+def _parts(names: memoryview, view: memoryview, at: int) -> list[Part]:
+    """The parts, whose bytes follow one another to the payload's end. A name that leads out of its parent is none."""
+    found: list[Part] = []
+    seen: set[str] = set()
+    for name, media_type, title, size in json.loads(bytes(names)) if len(names) else ():
+        if not all(isinstance(text, str) for text in (name, media_type, title)) or not isinstance(size, int):
+            raise ValueError("parts")
+        odd = not name or name.startswith("/") or any(step in ("", ".", "..") for step in name.split("/"))
+        if odd or name in seen or not name.isprintable() or not 0 <= size <= len(view) - at:
+            raise ValueError("parts")
+        seen.add(name)
+        found.append(Part(name, bytes(view[at : at + size]), media_type, title))
+        at += size
+    if at != len(view):
+        raise ValueError("parts")
+    return found

@@ -1,4 +1,4 @@
-"""The process in which documents are parsed: ``python -I -m drystone.ingest.worker MEMORY_MB MAX_TEXT TIMEOUT_S``.
+"""The process in which documents are parsed: ``python -I -m drystone.ingest.worker MEMORY_MB TIMEOUT_S LIMITS``.
 
 Guarantees: before the first document is read it has given up the network, writing files and starting programs
 (``sandbox.py``), and its memory and CPU time are bounded. It takes frames on standard input and answers each
@@ -12,15 +12,18 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Callable
+from inspect import signature
 from typing import Any, BinaryIO
 
 from drystone.errors import ParseFailed
 from drystone.ingest import sandbox
 from drystone.ingest.wire import HEAD, frame, pack
+from drystone.records import Parsed, Reading
 
 
 def main(argv: list[str]) -> int:
-    memory_mb, max_text, timeout_s = int(argv[0]), int(argv[1]), float(argv[2])
+    memory_mb, timeout_s, limits = int(argv[0]), float(argv[1]), json.loads(argv[2])
     source, sink = os.fdopen(os.dup(0), "rb", 1 << 16), os.fdopen(os.dup(1), "wb", 1 << 20)
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
@@ -36,29 +39,31 @@ def main(argv: list[str]) -> int:
         for job in jobs:
             data = payloads.pop(0)
             sandbox.allow_seconds(timeout_s + 5)
-            if not _one(sink, parsers, job, data, max_text):
+            reading = Reading(tuple(job.get("passwords", ())), seconds=timeout_s, **limits)
+            if not _one(sink, parsers, job, data, reading):
                 return 1
         sandbox.rest()
         del data
     return 0
 
 
-def _one(sink: BinaryIO, parsers: dict[str, Any], job: dict[str, Any], data: bytes, max_text: int) -> bool:
+def _one(sink: BinaryIO, parsers: dict[str, Any], job: dict[str, Any], data: bytes, reading: Reading) -> bool:
     """Answer one document. False if this process is not fit for another."""
     try:
-        parser = parsers.get(job["target"])
-        if parser is None:
-            module, _, attribute = job["target"].partition(":")
-            parser = parsers[job["target"]] = getattr(importlib.import_module(module), attribute)()
-        parsed = parser.parse(data, name=job["name"], media_type=job["type"])
-        if not parsed.text.strip():
+        parse = parsers.get(job["target"])
+        if parse is None:
+            parse = parsers[job["target"]] = _parser(job["target"])
+        parsed = parse(data, job["name"], job["type"], reading)
+        if not parsed.text.strip() and not parsed.parts:
             raise ParseFailed(_nothing(parsed.notes), kind="empty")
-        if len(parsed.text) > max_text:
+        if len(parsed.text) > reading.text:
             raise ParseFailed("The document unfolds to more text than is allowed.", kind="expansion")
-        header, text, blocks = pack(parsed)
-        if len(text) + len(blocks) > 4 * max_text + (1 << 20):
+        if len(parsed.parts) > reading.parts or sum(len(p.data) for p in parsed.parts) > reading.unpacked:
+            raise ParseFailed("It unfolds to more, or larger, parts than are allowed.", kind="expansion")
+        header, payload = pack(parsed)
+        if sum(map(len, payload[:4])) > 4 * reading.text + (4 << 20):
             raise ParseFailed("The document unfolds to more text than is allowed.", kind="expansion")
-        _send(sink, header, text, blocks)
+        _send(sink, header, *payload)
     except ParseFailed as error:
         _send(sink, {"ok": False, "kind": error.kind, "reason": error.happened[:300]})
     except MemoryError:
@@ -68,6 +73,15 @@ def _one(sink: BinaryIO, parsers: dict[str, Any], job: dict[str, Any], data: byt
         reason = f"The parser could not read it ({type(error).__name__})."
         _send(sink, {"ok": False, "kind": "malformed", "reason": reason})
     return True
+
+
+def _parser(target: str) -> Callable[[bytes, str, str, Reading], Parsed]:
+    """A parser's ``parse`` with our order of arguments; ``reading`` goes to those that take it."""
+    module, _, attribute = target.partition(":")
+    parser = getattr(importlib.import_module(module), attribute)()
+    if "reading" in signature(parser.parse).parameters:
+        return lambda data, name, kind, reading: parser.parse(data, name=name, media_type=kind, reading=reading)
+    return lambda data, name, kind, _: parser.parse(data, name=name, media_type=kind)
 
 
 def _nothing(notes: tuple[str, ...]) -> str:

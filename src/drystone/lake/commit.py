@@ -136,5 +136,6 @@ def documents(found: Sequence[Document], numbers: Sequence[int]) -> pa.Table:
     blocks = [[{"kind": b.kind, "start": b.start, "end": b.end, "level": b.level, "page": b.page}
                for b in d.parsed.blocks] for d in found]  # fmt: skip
     titles = [d.parsed.title or d.asset.title for d in found]
-    columns: list[Any] = [list(numbers), [d.parsed.text for d in found], titles, blocks]
+    places = [[b.place for b in d.parsed.blocks] if any(b.place for b in d.parsed.blocks) else None for d in found]
+    columns: list[Any] = [list(numbers), [d.parsed.text for d in found], titles, blocks, places]
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, wanted, strict=True)], schema=wanted)

@@ -39,7 +39,7 @@ def rows(lake: Lake, commit: int | None = None) -> Iterator[dict[str, Any]]:
                 "blocks": document.blocks,
                 "label": view.label(int(view.version_document[state.number])).to_dict(),
                 "chunks": [
-                    (c.ordinal, c.start, c.end, c.text, c.heading, c.page, c.tokens, c.language)
+                    (c.ordinal, c.start, c.end, c.text, c.heading, c.page, c.place, c.tokens, c.language)
                     for c in reader.chunks(list(numbers))
                 ],
                 "vectors": [np.round(vectors[n], 4).tolist() if n in vectors else None for n in numbers],

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from drystone.lake.leases import Lease
     from drystone.ledger.catalog import Pointer
 
-TEXTS = ("chunk", "version", "ordinal", "id", "start", "end", "text", "heading", "page", "tokens", "language")
+TEXTS = ("chunk", "version", "ordinal", "id", "start", "end", "text", "heading", "page", "place",
+         "tokens", "language")  # fmt: skip
 
 
 class Reader:
@@ -96,7 +97,9 @@ class Reader:
         if at is None or not where:
             raise NotFound("There is no such version.")
         (row,) = self._lake.tables.take("documents", at, where[:1], schema("documents").names).to_pylist()
-        return DocumentText(row["version"], row["text"], row["title"], tuple(Block(**block) for block in row["blocks"]))
+        places = row["places"] or [""] * len(row["blocks"])
+        blocks = (Block(**block, place=place) for block, place in zip(row["blocks"], places, strict=True))
+        return DocumentText(row["version"], row["text"], row["title"], tuple(blocks))
 
     def arrow(self, table: str, versions: Sequence[int]) -> pa.Table:
         """The rows of ``documents`` or ``chunks`` that belong to these versions."""

@@ -81,6 +81,7 @@ class ChunkText:
     text: str
     heading: tuple[str, ...]
     page: int | None
+    place: str | None
     tokens: int
     language: str
 

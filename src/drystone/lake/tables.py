@@ -55,6 +55,7 @@ def schema(table: str, dimensions: int = 0) -> pa.Schema:
                 column("text", pa.large_string()),
                 column("title", pa.string()),
                 column("blocks", pa.list_(pa.field("item", block, nullable=False))),
+                column("places", pa.list_(pa.field("item", pa.string(), nullable=False)), null=True),  # of the blocks
             ]
         )
     if table == "chunks":
@@ -72,6 +73,7 @@ def schema(table: str, dimensions: int = 0) -> pa.Schema:
                 column("page", pa.int32(), null=True),
                 column("tokens", pa.int32()),
                 column("language", pa.string()),
+                column("place", pa.string(), null=True),
             ]
         )
     if table == "postings":
@@ -95,6 +97,9 @@ def shaped(table: str, rows: pa.Table) -> pa.Table:
     import pyarrow.compute as pc
 
     wanted = schema(table, rows.schema.field("vector").type.list_size if table.startswith(VECTORS) else 0)
+    for field in wanted:
+        if field.nullable and field.name not in rows.schema.names:
+            rows = rows.append_column(field.name, pa.nulls(len(rows), field.type))
     try:
         found = rows.select(wanted.names)
         for field in wanted:
@@ -152,15 +157,16 @@ class Tables:
         """Columns in row order, from row ``offset`` or where ``filter`` holds."""
         dataset = self.open(table, version)
         with _engine(table):
-            found: pa.Table = dataset.to_table(columns=list(columns), filter=filter, offset=offset or None)
-        return found
+            there = _there(dataset, columns)
+            found: pa.Table = dataset.to_table(columns=there, filter=filter, offset=offset or None)
+        return _with_nulls(table, found, columns)
 
     def take(self, table: str, version: int, offsets: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Rows by offset, in the order asked."""
         dataset = self.open(table, version)
         with _engine(table):
-            found: pa.Table = dataset.take(list(offsets), columns=list(columns))
-        return found
+            found: pa.Table = dataset.take(list(offsets), columns=_there(dataset, columns))
+        return _with_nulls(table, found, columns)
 
     def vectors(self, table: str, version: int, offset: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Numbers (n,) and vectors (n, d) in row order, from row ``offset``; one copy, batch by batch."""
@@ -196,7 +202,11 @@ class Tables:
         with _engine(table):
             before = _files(path)
             if at is not None:
-                dataset = lance.write_dataset(rows, self.settle(table, at)[0], schema=rows.schema, mode="append")
+                settled = self.settle(table, at)[0]
+                new = [field for field in rows.schema if field.name not in settled.schema.names]
+                if new:  # a column that a later release brought is empty in the rows before
+                    settled.add_columns(new)
+                dataset = lance.write_dataset(rows, settled, schema=rows.schema, mode="append")
             else:
                 dataset = lance.write_dataset(
                     rows,
@@ -269,6 +279,24 @@ class Tables:
     def close(self) -> None:
         with self._lock:
             self._open.clear()
+
+
+def _there(dataset: Any, columns: Sequence[str]) -> list[str]:
+    """Those of ``columns`` that the table has: one that an earlier release wrote may lack some."""
+    names = set(dataset.schema.names)
+    return [name for name in columns if name in names]
+
+
+def _with_nulls(table: str, found: pa.Table, columns: Sequence[str]) -> pa.Table:
+    import pyarrow as pa
+
+    if found.num_columns == len(columns):
+        return found
+    kinds = schema(table)
+    for name in columns:
+        if name not in found.schema.names:
+            found = found.append_column(name, pa.nulls(len(found), kinds.field(name).type))
+    return found.select(list(columns))
 
 
 @contextmanager

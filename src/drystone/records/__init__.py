@@ -23,7 +23,9 @@ from drystone.records.document import (
     Item,
     Known,
     Parsed,
+    Part,
     Quarantined,
+    Reading,
     Relabel,
     Report,
     Work,
@@ -43,6 +45,6 @@ from drystone.records.label import (
 __all__ = [
     "EVERYONE", "Actor", "Answer", "Asset", "Batch", "Block", "Checked", "Chunk", "Citation", "Classification",
     "Decision", "Document", "Draft", "Evidence", "Failure", "Hit", "Hits", "Item", "Known", "Label", "Parsed",
-    "Prompt", "Quarantined", "Relabel", "Report", "Request", "Sink", "Trust", "Usage", "Verdict", "Work",
-    "format_time", "join_all", "parse_time", "principal",
+    "Part", "Prompt", "Quarantined", "Reading", "Relabel", "Report", "Request", "Sink", "Trust", "Usage", "Verdict",
+    "Work", "format_time", "join_all", "parse_time", "principal",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from drystone.records.label import Label
+from drystone.records.place import parts
 
 Mode = Literal["quoted", "generated", "auto"]
 Reason = Literal[
@@ -52,6 +53,7 @@ class Hit:
     row: int
     heading: tuple[str, ...] = ()
     page: int | None = None
+    place: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -64,6 +66,7 @@ class Hit:
             "start": self.start,
             "end": self.end,
             "page": self.page,
+            "place": parts(self.place),
             "heading": list(self.heading),
             "label": self.label.to_dict(),
         }
@@ -153,6 +156,7 @@ class Citation:
     score: float
     supported: bool
     page: int | None = None
+    place: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -165,6 +169,7 @@ class Citation:
             "start": self.start,
             "end": self.end,
             "page": self.page,
+            "place": parts(self.place),
             "score": round(self.score, 6),
             "supported": self.supported,
         }

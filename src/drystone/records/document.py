@@ -69,26 +69,63 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One structural part of a parsed text. ``level``: of a heading, 1 is the highest."""
+    """One structural part of a parsed text. ``level``: of a heading, 1 is the highest.
+
+    ``place``: where it stands in the original beside its page (``place.py``). A table whose place names cells has
+    one line a row, the first of them the first row of those cells.
+    """
 
     kind: BlockKind
     start: int
     end: int
     level: int = 0
     page: int | None = None
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A document inside a document: an attachment of a mail, a member of an archive.
+
+    ``name``: a relative path with ``/`` that is unique among its siblings and has no ``..`` in it.
+    ``media_type``: what the container says, or ``""``: then the name and the first bytes decide.
+    """
+
+    name: str
+    data: bytes
+    media_type: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a document is to be read; given to every parser whose ``parse`` takes ``reading``.
+
+    ``passwords``: those that the source was given, to be tried in order. ``text``: most characters of parsed text.
+    ``unpacked``: most bytes of all parts together. ``parts``: most parts. ``seconds``: time for the document, after
+    which its process is ended: a parser that can stop earlier should, with a note of what it left out.
+    """
+
+    passwords: tuple[str, ...] = ()
+    text: int = 1 << 28
+    unpacked: int = 1 << 28
+    parts: int = 10_000
+    seconds: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """What a parser returns: plain text, its structure, and what was lost or guessed on the way.
 
-    ``notes``: short typed remarks ("encoding:cp1252 guessed", "pages without text: 3"), never text.
+    ``notes``: short typed remarks ("encoding:cp1252 guessed", "pages without text: 3"), never text. ``parts``: what
+    lies inside and becomes a document of its own; then the text may be empty.
     """
 
     text: str
     blocks: tuple[Block, ...]
     title: str = ""
     notes: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +192,7 @@ class Chunk:
     text: str
     heading: tuple[str, ...] = ()
     page: int | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

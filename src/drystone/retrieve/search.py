@@ -199,6 +199,7 @@ class Retriever:
                 row=text.chunk,
                 heading=text.heading,
                 page=text.page,
+                place=text.place or "",
             )
             for text, score in zip(texts, ranking.scores, strict=True)
         )

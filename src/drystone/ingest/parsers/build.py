@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from drystone.errors import ParseFailed
-from drystone.records import Block, Parsed
+from drystone.records import Block, Parsed, Part
 from drystone.records.document import BlockKind
+from drystone.records.place import cells, place
+
+_LINES = 4096  # of one block, so that a long table is never held twice
 
 
 class TextBuilder:
@@ -22,8 +25,16 @@ class TextBuilder:
         self._blocks: list[Block] = []
         self._at = 0
         self._limit = limit
+        self._tables = 0
 
-    def add(self, kind: BlockKind, text: str, *, level: int = 0, page: int | None = None, near: bool = False) -> None:
+    @property
+    def empty(self) -> bool:
+        return not self._blocks
+
+    def add(
+        self, kind: BlockKind, text: str, *, level: int = 0, page: int | None = None, near: bool = False,
+        place: str = "",
+    ) -> None:  # fmt: skip
         """``near``: only a line's end parts it from what comes before (an item of a list)."""
         text = text.strip("\n") if kind == "code" else text.strip()
         if not text.strip():
@@ -33,15 +44,65 @@ class TextBuilder:
             self._parts.append(gap)
             self._at += len(gap)
         self._parts.append(text)
-        self._blocks.append(Block(kind, self._at, self._at + len(text), level, page))
+        self._blocks.append(Block(kind, self._at, self._at + len(text), level, page, place))
         self._at += len(text)
         if self._at > self._limit:
             raise ParseFailed("The document unfolds to more text than is allowed.", kind="expansion")
 
-    def parsed(self, title: str = "", notes: Sequence[str] = ()) -> Parsed:
+    def table(
+        self, rows: Iterable[Sequence[str]], *, header: Sequence[str] | None = None, page: int | None = None,
+        first_row: int = 1, first_column: int = 1, **frame: str | int | None,
+    ) -> None:  # fmt: skip
+        """A table, one line a row, with its cells as place; rows may stream.
+
+        ``header``: the columns' names where they are no row of it (empty: there are none); without one the first row
+        that holds anything is the header. ``first_row`` and ``first_column``: where the first of ``rows`` lies.
+        ``frame``: what the place names beside the cells (``slide``, ``sheet``, ``part``); a table that is on no sheet
+        is numbered. A row without anything in it is left out.
+        """
+        if "sheet" not in frame:
+            self._tables += 1
+            frame["table"] = self._tables
+        names = None if header is None else [_cell(c) for c in header]
+        lines: list[str] = []
+        begun = at = first_row
+        widest, near = 0, False
+
+        def flush() -> None:
+            nonlocal near, widest
+            where = cells(begun, first_column, begun + len(lines) - 1, first_column + max(widest, 1) - 1)
+            self.add("table", "\n".join(lines), page=page, near=near, place=place(cells=where, **frame))
+            lines.clear()
+            near, widest = True, 0
+
+        if names and any(names):
+            self.add("table", " | ".join(n for n in names if n), page=page, place=place(**frame))
+            near = True
+        for at, row in enumerate(rows, first_row):
+            values = [_cell(cell) for cell in row]
+            if names is None and any(values):
+                names, line = values, " | ".join(c for c in values if c)
+            else:
+                line = _line(names or (), values)
+            if not line:
+                if lines:
+                    flush()
+                continue
+            if not lines:
+                begun = at
+            lines.append(line)
+            widest = max(widest, len(values))
+            if len(lines) >= _LINES:
+                flush()
+        if lines:
+            flush()
+
+    def parsed(self, title: str = "", notes: Sequence[str] = (), parts: Sequence[Part] = ()) -> Parsed:
         if not title:
             title = next((self._part(b) for b in self._blocks if b.kind == "heading" and b.level <= 1), "")
-        return Parsed("".join(self._parts), tuple(self._blocks), " ".join(title.split())[:300], tuple(notes))
+        return Parsed(
+            "".join(self._parts), tuple(self._blocks), " ".join(title.split())[:300], tuple(notes), tuple(parts)
+        )
 
     def _part(self, block: Block) -> str:
         at = 0
@@ -57,16 +118,18 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) ->
     names: list[str] | None = None if header is None else [_cell(c) for c in header]
     lines: list[str] = [] if names is None else [" | ".join(n for n in names if n)]
     for row in rows:
-        cells = [_cell(cell) for cell in row]
-        if not any(cells):
-            continue
-        if names is None:
-            names = cells
-            lines.append(" | ".join(c for c in cells if c))
-            continue
-        named = zip(names + [""] * (len(cells) - len(names)), cells, strict=False)
-        lines.append(" | ".join(f"{name}: {cell}" if name else cell for name, cell in named if cell))
+        values = [_cell(cell) for cell in row]
+        if names is None and any(values):
+            names = values
+            lines.append(" | ".join(c for c in values if c))
+        else:
+            lines.append(_line(names or (), values))
     return "\n".join(line for line in lines if line)
+
+
+def _line(names: Sequence[str], values: Sequence[str]) -> str:
+    named = zip((*names, *[""] * (len(values) - len(names))), values, strict=False)
+    return " | ".join(f"{name}: {value}" if name else value for name, value in named if value)
 
 
 def _cell(text: str) -> str:

@@ -82,7 +82,10 @@ class TextParser:
 
     name = "text"
     version = "1"
-    media_types = ("text/plain",)
+    media_types = (
+        "text/plain", "text/x-rst", "text/x-org", "text/asciidoc", "text/x-tex", "text/vtt", "application/x-subrip",
+        "application/xml", "application/yaml", "text/calendar", "text/vcard", "image/svg+xml",
+    )  # fmt: skip
 
     def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
         text, notes = decode(data)
