@@ -151,6 +151,28 @@ class Settings:
     def region(self) -> str:
         return str(self["project.region"])
 
+    def secret(self, reference: object, what: str) -> str:
+        """What ``env:NAME`` or ``file:PATH`` (relative to the project) holds. Never part of an error.
+
+        ``what`` names the setting in errors: "the key of the model 'cluster'". Raises ``SettingsError``.
+        """
+        kind, _, where = str(reference).partition(":")
+        if kind not in ("env", "file") or not where:
+            raise SettingsError(
+                f"{what[:1].upper()}{what[1:]} names no place.", todo='Write "env:NAME" or "file:PATH".'
+            )
+        try:
+            found = (
+                os.environ.get(where, "")
+                if kind == "env"
+                else (self.folder / Path(where).expanduser()).read_text("utf-8").strip()
+            )
+        except (OSError, UnicodeDecodeError):
+            found = ""
+        if not found:
+            raise SettingsError(f"{what} is not at {kind}:{where}.", todo="Put it there.")
+        return found
+
     def source(self, name: str) -> SourceConfig:
         for source in self.sources:
             if source.name == name:

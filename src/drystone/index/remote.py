@@ -8,11 +8,9 @@ with growing pauses; a key and a text appear in no message.
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +49,7 @@ class OpenAIEmbedder:
         self._key = options.get("key")
         self._batch, self._timeout = int(options.get("batch", 64)), float(options.get("timeout_s", 60))
         self._shorten = bool(options.get("shorten", False))
-        self._folder, self._transport = settings.folder, transport
+        self._settings, self._transport = settings, transport
         self._client: httpx.Client | None = None
         identity = [self._url, self._model, str(self.dimensions), str(options.get("revision", ""))]
         self.digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()
@@ -88,7 +86,8 @@ class OpenAIEmbedder:
 
         if self._client is None:
             self._client = httpx.Client(timeout=self._timeout, transport=self._transport, trust_env=False)
-        headers = {"Authorization": f"Bearer {self._secret()}"} if self._key else {}
+        secret = self._settings.secret(self._key, "the key of [embedding]") if self._key else ""
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         said = ""
         for attempt in range(TRIES):
             if attempt:
@@ -115,17 +114,6 @@ class OpenAIEmbedder:
             looked=f"We asked {self._url}.",
             todo="Check model and dimensions in [embedding]; nothing was committed.",
         )
-
-    def _secret(self) -> str:
-        kind, _, name = str(self._key).partition(":")
-        try:
-            if kind == "env":
-                return os.environ[name]
-            if kind == "file":
-                return (self._folder / Path(name).expanduser()).read_text().strip()
-        except (KeyError, OSError):
-            raise SettingsError(f"The key of [embedding] is not at {kind}:{name}.", todo="Put it there.") from None
-        raise SettingsError("The key of [embedding] names no place.", todo='Write key = "env:NAME" or "file:PATH".')
 
 
 def _pause(attempt: int) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +68,7 @@ class OpenAIModel:
         self._key = str(options.get("key", ""))
         if self._key and not self._key.startswith(("env:", "file:")):
             raise self._wrong("has a key that is not a reference", ['key = "env:NAME" or key = "file:PATH"'])
-        self._folder = settings.folder
+        self._settings = settings
         self._prices = tuple(self._price(options, k) for k in ("price_prompt", "price_completion"))
         self._currency = str(options.get("currency", "USD"))
         self._retries = int(options.get("retries", 2))
@@ -217,22 +216,11 @@ class OpenAIModel:
         time.sleep(pause)
 
     def _secret(self) -> str:
-        kind, _, where = self._key.partition(":")
-        if not kind:
-            return ""
-        if kind == "env":
-            found = os.environ.get(where, "")
-        else:
-            try:
-                found = (self._folder / where).expanduser().read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError):
-                found = ""
-        if not found or not found.isascii() or not found.isprintable():
-            raise SettingsError(
-                f"The key of the model {self.name!r} is not there, or is no key.",
-                looked=f"We looked at {kind}:{where}.",
-                todo="Set it; it is read when the model is first used.",
-            )
+        """Read when first used."""
+        what = f"the key of the model {self.name!r}"
+        found = self._settings.secret(self._key, what) if self._key else ""
+        if not found.isascii() or not found.isprintable():
+            raise SettingsError(f"T{what[1:]} is no key.", looked=f"We looked at {self._key}.")
         return found
 
     def _price(self, options: Mapping[str, Any], name: str) -> Decimal:
