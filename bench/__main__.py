@@ -3,6 +3,7 @@
 python -m bench                 # all
 python -m bench ingest search   # some
 python -m bench --quick         # smaller sizes; nothing is kept
+python -m bench documents --format docx   # options of one benchmark; nothing is kept
 """
 
 from __future__ import annotations
@@ -16,14 +17,23 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ASIDE = ("__main__", "_peer", "peers")  # no benchmarks
 
 
 def main() -> None:
-    names = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("_"))
+    names = sorted(
+        p.stem for p in HERE.glob("*.py") if "\ndef main() -> None:" in p.read_text() and p.stem not in ASIDE
+    )
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME", help=", ".join(names))
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
+    options, its_own = parser.parse_known_args()
+    if its_own:
+        if len(options.names) != 1:
+            parser.error(f"{' '.join(its_own)}: name the one benchmark that these are for")
+        sys.exit(
+            subprocess.run([sys.executable, "-m", f"bench.{options.names[0]}", *its_own], cwd=HERE.parent).returncode
+        )
     failed = []
     for name in options.names or names:
         print(f"-- {name}", flush=True)
