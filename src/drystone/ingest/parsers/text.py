@@ -1,13 +1,17 @@
 """Plain text, and how bytes become characters.
 
-Guarantees: a byte order mark decides; else valid UTF-8 is UTF-8; else what the zero bytes say (UTF-16), else a
-guess, which a note names. Line ends become ``\\n`` before any span is counted, and a note says so. Bytes that are
-no text at all are refused as ``unsupported``.
+Guarantees: a byte order mark decides; else valid UTF-8 is UTF-8; else what the zero bytes say (UTF-16, UTF-32), else
+a guess among the legacy code pages, which a note names. Line ends become ``\\n`` before any span is counted, and a
+note says so. Bytes that are no text at all are refused as ``unsupported``.
+
+The guess is that of chardetng (the detector of Firefox), and ours for the code pages of DOS, which it does not know.
 """
 
 from __future__ import annotations
 
 import codecs
+import re
+from unicodedata import category
 
 from drystone.errors import ParseFailed
 from drystone.records import Parsed
@@ -18,6 +22,12 @@ _MARKS = (  # the longer ones first: a UTF-32 mark begins with a UTF-16 one
 )  # fmt: skip
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1b\x85"))
 _SAMPLE = 1 << 16
+_NO_TEXT = ("Cc", "Cn", "Co", "Cs")
+_WIDER = {  # the detector's name: what Python calls the encoding that its documents are really in
+    "gbk": "gb18030", "big5": "big5hkscs", "euc-kr": "cp949", "shift_jis": "cp932", "windows-874": "cp874",
+    "iso-8859-8-i": "iso-8859-8",
+}  # fmt: skip
+_INSIDE = re.compile(r"(?<=[a-z])[^\x00-\x7f]+(?=[a-z])")
 
 
 def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -29,6 +39,28 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     return text, notes
 
 
+def decode_as(data: bytes, encoding: str, said: str) -> tuple[str, tuple[str, ...]]:
+    """As ``decode``, for bytes that name their encoding; valid UTF-8 and a mark know better. ``said``: who names it."""
+    if not encoding or data.startswith(tuple(mark for mark, _ in _MARKS)):
+        return decode(data)
+    latin = encoding.lower() in ("iso-8859-1", "latin1", "latin-1", "ascii", "us-ascii")  # as browsers read them
+    try:
+        codec = codecs.lookup("cp1252" if latin else _WIDER.get(encoding.lower(), encoding))
+        if not codec._is_text_encoding:  # "base64" and its like are codecs too
+            raise LookupError
+    except (LookupError, ValueError):  # ValueError: a NUL in its name
+        text, notes = decode(data)
+        return text, (*notes, f"encoding:{said} names one that does not exist")
+    try:
+        return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n"), ()
+    except UnicodeDecodeError:
+        text = codec.decode(data, "replace")[0]
+    notes = (f"encoding:{encoding.lower()[:40]} as {said} says",)
+    if "\ufffd" in text:
+        notes = (*notes, "encoding:broken characters")
+    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+
+
 def _decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
@@ -36,52 +68,80 @@ def _decode(data: bytes) -> tuple[str, tuple[str, ...]]:
                 return data.decode(encoding), () if encoding == "utf-8-sig" else (f"encoding:{encoding}",)
             except UnicodeDecodeError:
                 raise ParseFailed(f"The bytes are not the {encoding} that their mark says.", kind="encoding") from None
-    zeros = data.count(0)
-    if not zeros:
+    if b"\0" in data:
+        return _wide(data)
+    if b"\x1b$" in data:
         try:
-            return data.decode("utf-8"), ()
+            return data.decode("iso2022_jp_2"), ("encoding:iso-2022-jp guessed",)
         except UnicodeDecodeError:
-            return _guessed(data)
-    return _utf16(data, zeros)
+            pass  # an escape that means something else
+    try:
+        return data.decode("utf-8"), ()
+    except UnicodeDecodeError:
+        return _guessed(data)
 
 
-def _utf16(data: bytes, zeros: int) -> tuple[str, tuple[str, ...]]:
-    """Without a mark: Latin text has its zeros in every other byte."""
-    even, odd = data[::2].count(0), data[1::2].count(0)
-    if zeros > len(data) / 5 and max(even, odd) > 20 * min(even, odd):
-        encoding = "utf-16-be" if even > odd else "utf-16-le"
-        try:
-            return data.decode(encoding), (f"encoding:{encoding} guessed",)
-        except UnicodeDecodeError:
-            pass  # then it is binary, as the next line says
-    raise ParseFailed("The bytes are not text.", kind="unsupported")
+def _wide(data: bytes) -> tuple[str, tuple[str, ...]]:
+    """Without a mark: the zeros say which, and what comes out must be letters that there are."""
+    zeros = [data[at::4].count(0) * 4 / len(data) for at in range(4)]
+    if min(zeros[:2]) > 0.9 and zeros[3] < 0.1:
+        encoding = "utf-32-be"
+    elif min(zeros[2:]) > 0.9 and zeros[0] < 0.1:
+        encoding = "utf-32-le"
+    else:  # Latin text has a zero in every other byte, other writing at least in its spaces
+        encoding = "utf-16-be" if zeros[0] + zeros[2] > zeros[1] + zeros[3] else "utf-16-le"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        raise ParseFailed("The bytes are not text.", kind="unsupported") from None
+    sample = text[:_SAMPLE]
+    if sum(category(c) in _NO_TEXT and c not in "\t\n\r\f\v" for c in sample) * 50 > len(sample):
+        raise ParseFailed("The bytes are not text.", kind="unsupported")
+    return text, (f"encoding:{encoding} guessed",)
 
 
 def _guessed(data: bytes) -> tuple[str, tuple[str, ...]]:
     sample = data[:_SAMPLE]
     if len(sample.translate(None, _CONTROL)) < len(sample) * 0.98:
         raise ParseFailed("The bytes are not text.", kind="unsupported")
-    wrong = len(sample.decode("utf-8", "replace")) and sample.decode("utf-8", "replace").count("\ufffd")
-    if wrong and wrong < len(sample) / 1000 and any(byte >= 0x80 for byte in data):
+    wrong = sample.decode("utf-8", "replace").count("\ufffd")
+    if wrong < len(sample) / 1000:
         strays = data.decode("utf-8", "replace")
         if strays.count("\ufffd") * 4 < sum(1 for c in strays[:_SAMPLE] if ord(c) > 127):
             return strays, ("encoding:utf-8 with broken characters",)
-    import charset_normalizer
+    from chardetng_py import EncodingDetector
 
-    best = charset_normalizer.from_bytes(sample).best()
-    for encoding in (best.encoding if best else "cp1252", "cp1252"):
+    detector = EncodingDetector()
+    detector.feed(data[: 1 << 22], last=len(data) <= 1 << 22)
+    found = detector.guess(tld=None, allow_utf8=False).lower()
+    encoding = _WIDER.get(found, found)
+    if found == "windows-1252":
+        encoding = _western(data)
+    for attempt in (encoding, "cp1252"):
         try:
-            return data.decode(encoding), (f"encoding:{encoding} guessed",)
+            return data.decode(attempt), (f"encoding:{attempt} guessed",)
         except (UnicodeDecodeError, LookupError):
             continue
-    raise ParseFailed("We could not tell in which encoding the text is written.", kind="encoding")
+    text = data.decode(encoding, "replace")
+    if text.count("\ufffd") * 100 > len(text):
+        raise ParseFailed("We could not tell in which encoding the text is written.", kind="encoding")
+    return text, (f"encoding:{encoding} guessed, with broken characters",)
+
+
+def _western(data: bytes) -> str:
+    """Windows or DOS: read rightly, what stands between two small letters is a small letter."""
+    scores = {}
+    for encoding in ("cp1252", "cp850"):
+        inside = "".join(_INSIDE.findall(data[:_SAMPLE].decode(encoding, "replace")))
+        scores[encoding] = sum(1 if c.islower() else -1 for c in inside)
+    return "cp850" if scores["cp850"] > max(0, scores["cp1252"]) else "cp1252"
 
 
 class TextParser:
     """Plain text as it is. It names no blocks: what no block covers is paragraphs, parted by empty lines."""
 
     name = "text"
-    version = "1"
+    version = "2"
     media_types = (
         "text/plain", "text/x-rst", "text/x-org", "text/asciidoc", "text/x-tex", "text/vtt", "application/x-subrip",
         "application/xml", "application/yaml", "text/calendar", "text/vcard", "image/svg+xml",
