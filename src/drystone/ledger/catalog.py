@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drystone.errors import LedgerError, NotFound
 from drystone.ledger.change import (
     CLEAR,
     COMMIT_BY_KEY,
     MOVE,
+    PARENT,
     POINTER,
     Application,
     Change,
@@ -29,7 +30,7 @@ from drystone.ledger.change import (
 )
 from drystone.ledger.store import sql
 from drystone.ledger.view import NEVER, OPEN, View, Views
-from drystone.records import Failure, Known, Label, Quarantined
+from drystone.records import Choosing, Failure, Known, Label, Quarantined
 
 if TYPE_CHECKING:
     import sqlite3
@@ -46,7 +47,8 @@ TIGHTENED = sql(
 )
 KNOWN = sql(
     "SELECT d.name, f.fingerprint, v.asset, v.transform, l.label, l.expires, l.origin, l.override, d.first_seen, "
-    "l.base, l.base_expires FROM sources s JOIN documents d ON d.source = s.source "
+    "l.base, l.base_expires, p.name FROM sources s JOIN documents d ON d.source = s.source "
+    "LEFT JOIN documents p ON p.document = d.parent "
     "JOIN versions v ON v.document = d.document AND v.to_commit IS NULL "
     "JOIN label_intervals l ON l.document = d.document AND l.to_commit IS NULL "
     "JOIN fingerprints f ON f.document = d.document WHERE s.name = ? ORDER BY d.name"
@@ -57,7 +59,7 @@ SYNCHRONISED = sql(
 FIRST_SEEN = sql("SELECT d.name, d.first_seen FROM documents d JOIN sources s ON s.source = d.source WHERE s.name = ?")
 _VERSION = (
     "SELECT v.version, v.ref, d.name, s.name, v.asset, v.size, v.media_type, v.title, v.transform, v.from_commit, "
-    "v.to_commit, v.chunk_first, v.chunk_count, v.renamed_from, v.run FROM versions v "
+    "v.to_commit, v.chunk_first, v.chunk_count, v.renamed_from, v.run, v.notes FROM versions v "
     "JOIN documents d ON d.document = v.document JOIN sources s ON s.source = d.source "
 )
 VERSION = sql(_VERSION + "WHERE v.version = ?")
@@ -68,12 +70,29 @@ LABEL_AT = sql(
     "WHERE d.name = ? AND l.from_commit <= ? AND (l.to_commit IS NULL OR l.to_commit > ?)"
 )
 QUARANTINE = sql(
-    "INSERT INTO quarantine (document, source, kind, reason, fingerprint, transform, at) VALUES (?,?,?,?,?,?,?) "
+    "INSERT INTO quarantine (document, source, kind, reason, fingerprint, transform, parent, at) "
+    "VALUES (?,?,?,?,?,?,?,?) "
     "ON CONFLICT (document) DO UPDATE SET source = excluded.source, kind = excluded.kind, reason = excluded.reason, "
-    "fingerprint = excluded.fingerprint, transform = excluded.transform, at = excluded.at"
+    "fingerprint = excluded.fingerprint, transform = excluded.transform, parent = excluded.parent, at = excluded.at, "
+    "ignored = CASE WHEN fingerprint = excluded.fingerprint THEN ignored ELSE '' END"
 )
 FAILURES = sql(
-    "SELECT document, kind, reason, fingerprint, transform FROM quarantine WHERE source = ? ORDER BY document"
+    "SELECT document, kind, reason, fingerprint, transform, parent, ignored, ignored_by, at FROM quarantine "
+    "WHERE source = ? ORDER BY document"
+)
+IGNORE = sql("UPDATE quarantine SET ignored = ?, ignored_by = ? WHERE document = ?")
+UNREAD = sql(
+    "UPDATE fingerprints SET fingerprint = '' WHERE document = (SELECT document FROM documents WHERE name = ?)"
+)
+CHOOSE = sql(
+    "INSERT INTO readings (document, parser, password, actor, at) VALUES (?,?,?,?,?) ON CONFLICT (document) DO UPDATE "
+    "SET parser = excluded.parser, password = excluded.password, actor = excluded.actor, at = excluded.at"
+)
+CHOSEN = sql("SELECT document, parser, password FROM readings")
+QUARANTINED_IN = sql("SELECT parent FROM quarantine WHERE document = ?")
+NOTED = sql(
+    "SELECT count(*) FROM sources s JOIN documents d ON d.source = s.source JOIN versions v "
+    "ON v.document = d.document AND v.to_commit IS NULL WHERE s.name = ? AND v.notes <> ''"
 )
 COMMIT_AT = sql("SELECT n, tables, generation, policy, sequence FROM commits WHERE n = ?")
 GENERATIONS = sql(
@@ -109,6 +128,7 @@ class VersionState:
     chunk_count: int
     renamed_from: str | None
     run: str
+    notes: tuple[str, ...] = ()  # what was lost or guessed in reading it
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +145,10 @@ class DocumentState:
     origin: str  # which rule, sidecar, column, permission or person gave the label
     override: bool
     labelled_at: int  # the commit that gave it this label
+
+
+def _version(row: Any) -> VersionState:
+    return VersionState(*row[:-1], tuple(row[-1].splitlines()))
 
 
 class Catalog:
@@ -218,7 +242,7 @@ class Catalog:
         return {
             row[0]: Known(
                 row[0], row[1], row[2], row[3], label(row[4], row[5]), row[6], bool(row[7]), row[8],
-                label(row[9], row[10]),
+                label(row[9], row[10]), row[11] or "",
             )
             for row in rows
         }  # fmt: skip
@@ -243,7 +267,7 @@ class Catalog:
             if version is None or label is None:
                 return None
             labels = self._views.labels(connection)
-        state = VersionState(*version)
+        state = _version(version)
         return DocumentState(
             name=name,
             number=label[7],
@@ -267,7 +291,7 @@ class Catalog:
         """The named versions; a number that no commit used is left out."""
         connection = self._database.read()
         found = (connection.execute(VERSION, (int(number),)).fetchone() for number in numbers)
-        return {row[0]: VersionState(*row) for row in found if row is not None}
+        return {row[0]: _version(row) for row in found if row is not None}
 
     def overrides(self, source: str) -> dict[str, Label]:
         """What people tightened, by the digest of the bytes, for every document a source ever had."""
@@ -284,7 +308,7 @@ class Catalog:
         """Keep why documents did not come in, until they do or are ``cleared`` (because they are gone)."""
         at = self._ledger.now()
         rows = [
-            (q.failure.document, source, q.failure.kind, q.failure.reason, q.fingerprint, q.transform, at)
+            (q.failure.document, source, q.failure.kind, q.failure.reason, q.fingerprint, q.transform, q.parent, at)
             for q in failures
         ]
         names = [(name,) for name in cleared]
@@ -299,7 +323,43 @@ class Catalog:
     def failures(self, source: str) -> dict[str, Quarantined]:
         """What lies in quarantine, by document name."""
         rows = self._database.read().execute(FAILURES, (source,))
-        return {row[0]: Quarantined(Failure(*row[:3]), row[3], row[4]) for row in rows}
+        return {row[0]: Quarantined(Failure(*row[:3]), *row[3:]) for row in rows}
+
+    def ignore(self, document: str, reason: str, actor: str) -> None:
+        """Leave a document in quarantine, counted no more until its bytes change. An empty reason takes that back."""
+        self._database.write(lambda c: c.execute(IGNORE, (reason, actor if reason else "", document)))
+
+    def choose(self, document: str, choosing: Choosing, actor: str) -> None:
+        """How one document is to be read from now on, and that it (and what it lies in) is to be read again."""
+        at = self._ledger.now()
+
+        def keep(connection: sqlite3.Connection) -> None:
+            connection.execute(CHOOSE, (document, choosing.parser, choosing.password, actor, at))
+            for name in (document, *self.above(document)):
+                connection.execute(CLEAR, (name,))
+                connection.execute(UNREAD, (name,))
+
+        self._database.write(keep)
+
+    def noted(self, source: str) -> int:
+        """How many documents of a source are there with something lost or guessed."""
+        return int(self._database.read().execute(NOTED, (source,)).fetchone()[0])
+
+    def chosen(self) -> dict[str, Choosing]:
+        """How people said that documents are to be read, by document name."""
+        return {row[0]: Choosing(*row[1:]) for row in self._database.read().execute(CHOSEN)}
+
+    def above(self, document: str) -> list[str]:
+        """What a document lies in, the nearest first; empty for one that its source lists."""
+        found: list[str] = []
+        row = self._database.read().execute(PARENT, (document,)).fetchone()
+        lies = None if row else self._database.read().execute(QUARANTINED_IN, (document,)).fetchone()
+        at = (row or lies or ("",))[0]
+        while at and at not in found:
+            found.append(at)
+            row = self._database.read().execute(PARENT, (at,)).fetchone()
+            at = row[0] if row else ""
+        return found
 
     # -- arrays -------------------------------------------------------------------------------------
     def view(self, commit: int | None = None) -> View:

@@ -31,12 +31,18 @@ RESERVE = sql("UPDATE counters SET next = next + ? WHERE name = ? RETURNING next
 ADD_SOURCE = sql("INSERT INTO sources (name) VALUES (?) ON CONFLICT DO NOTHING")
 SOURCE = sql("SELECT source FROM sources WHERE name = ?")
 DOCUMENT = sql("SELECT document, first_seen FROM documents WHERE name = ?")
-ADD_DOCUMENT = sql("INSERT INTO documents (document, name, source, first_seen) VALUES (?,?,?,?)")
+ADD_DOCUMENT = sql("INSERT INTO documents (document, name, source, first_seen, parent) VALUES (?,?,?,?,?)")
+SET_PARENT = sql("UPDATE documents SET parent = ? WHERE document = ? AND parent IS DISTINCT FROM ?")
+ASSETS_INSIDE = sql(  # of what lies in a document, at any depth
+    "WITH RECURSIVE inside(document) AS (SELECT document FROM documents WHERE parent = ? UNION "
+    "SELECT d.document FROM documents d JOIN inside i ON d.parent = i.document) "
+    "SELECT DISTINCT v.asset FROM inside i JOIN versions v ON v.document = i.document AND v.to_commit IS NULL"
+)
 SEEN_EARLIER = sql("UPDATE documents SET first_seen = ? WHERE document = ? AND first_seen > ?")
 CLOSE_VERSION = sql("UPDATE versions SET to_commit = ? WHERE document = ? AND to_commit IS NULL")
 ADD_VERSION = sql(
     "INSERT INTO versions (version, ref, document, asset, size, media_type, title, transform, from_commit, "
-    "to_commit, chunk_first, chunk_count, renamed_from, run) VALUES (?,?,?,?,?,?,?,?,?,NULL,?,?,?,?)"
+    "to_commit, chunk_first, chunk_count, renamed_from, run, notes) VALUES (?,?,?,?,?,?,?,?,?,NULL,?,?,?,?,?)"
 )
 SET_FINGERPRINT = sql(
     "INSERT INTO fingerprints (document, fingerprint) VALUES (?,?) "
@@ -81,6 +87,7 @@ STATE_NOW = sql(
     "l.from_commit FROM documents d JOIN versions v ON v.document = d.document AND v.to_commit IS NULL "
     "JOIN label_intervals l ON l.document = d.document AND l.to_commit IS NULL WHERE d.name = ?"
 )
+PARENT = sql("SELECT p.name FROM documents d JOIN documents p ON p.document = d.parent WHERE d.name = ?")
 ANY_OVERRIDE = sql("SELECT 1 FROM overrides LIMIT 1")
 CLEAR = sql("DELETE FROM quarantine WHERE document = ?")
 
@@ -196,15 +203,18 @@ class Application:
             ADD_VERSION,
             (version, document.version, number, asset.digest, asset.size, asset.media_type,
              document.parsed.title or asset.title, document.transform, self.n, first, count,
-             document.renamed_from, document.made_by),
+             document.renamed_from, document.made_by, "\n".join(document.parsed.notes)),
         )  # fmt: skip
         connection.execute(SET_FINGERPRINT, (number, asset.fingerprint))
         connection.execute(CLEAR, (document.name,))
         self.facts.append(["version", document.name, document.version, version, first, count])
+        self.inherit(document)
         now = connection.execute(LABEL_NOW, (number,)).fetchone()
         self.label(number, document.name, asset.digest, document.label, document.label_origin, now)
         self.edges.append((document.version, document.name, "version", ""))
         self.edges.append((document.version, asset.digest, "parsed", document.transform))
+        if document.parent_version:
+            self.edges.append((document.version, document.parent_version, "part", ""))
 
     def number(self, document: Document) -> int:
         """The document's integer; allotted at its first sight. A rename keeps the time it was first seen."""
@@ -212,12 +222,26 @@ class Application:
         row = connection.execute(DOCUMENT, (document.name,)).fetchone()
         before = document.renamed_from and connection.execute(DOCUMENT, (document.renamed_from,)).fetchone()
         since = before[1] if before else self.at
+        above = connection.execute(DOCUMENT, (document.parent,)).fetchone() if document.parent else None
+        parent = None if above is None else above[0]
         if row is not None:
             connection.execute(SEEN_EARLIER, (since, row[0], since))
+            connection.execute(SET_PARENT, (parent, row[0], parent))
             return int(row[0])
         number = take(connection, "document", 1)
-        connection.execute(ADD_DOCUMENT, (number, document.name, self.source(document.source), since))
+        connection.execute(ADD_DOCUMENT, (number, document.name, self.source(document.source), since, parent))
         return number
+
+    def inherit(self, document: Document) -> None:
+        """What a person tightened about a document holds for what lies in it, as it holds for copies."""
+        above = document.parent if self.overridden else ""
+        while above:
+            decided = self.connection.execute(OVERRIDE, (above,)).fetchone()
+            if decided is not None and decided[4]:
+                self.connection.execute(SET_OVERRIDE_ONCE, (above, document.asset.digest, *decided))
+                self.assets.add(document.asset.digest)
+            row = self.connection.execute(PARENT, (above,)).fetchone()
+            above = "" if row is None else row[0]
 
     def source(self, name: str) -> int:
         if name not in self.sources:
@@ -241,6 +265,7 @@ class Application:
             decided = (self.intern(relabel.label), relabel.label.expires, self.intern(base), base.expires,
                        tightens, relabel.origin, self.n, self.run)  # fmt: skip
             assets = {found[0] for found in connection.execute(OVERRIDDEN_ASSETS, (name,))} | {asset}
+            assets |= {found[0] for found in connection.execute(ASSETS_INSIDE, (number,))}
             connection.execute(SET_OVERRIDE, (name, "", *decided))
             for one in assets:
                 if tightens:

@@ -17,6 +17,7 @@ from drystone.records.document import (
     Asset,
     Batch,
     Block,
+    Choosing,
     Chunk,
     Document,
     Failure,
@@ -43,7 +44,8 @@ from drystone.records.label import (
 )
 
 __all__ = [
-    "EVERYONE", "Actor", "Answer", "Asset", "Batch", "Block", "Checked", "Chunk", "Citation", "Classification",
+    "EVERYONE", "Actor", "Answer", "Asset", "Batch", "Block", "Checked", "Choosing", "Chunk", "Citation",
+    "Classification",
     "Decision", "Document", "Draft", "Evidence", "Failure", "Hit", "Hits", "Item", "Known", "Label", "Parsed",
     "Part", "Prompt", "Quarantined", "Reading", "Relabel", "Report", "Request", "Sink", "Trust", "Usage", "Verdict",
     "Work", "format_time", "join_all", "parse_time", "principal",

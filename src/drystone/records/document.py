@@ -52,6 +52,7 @@ class Known:
     override: bool
     first_seen: int
     base: Label | None = None
+    parent: str = ""  # the document that it lies in
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ class Document:
     transform: str  # "t:..." parser and its version and parameters
     made_by: str  # the run
     renamed_from: str | None = None
+    parent: str = ""  # the document that it lies in
+    parent_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +209,26 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A document that lies in quarantine, and what it was when it failed: unchanged, it is not read again."""
+    """A document that lies in quarantine, and what it was when it failed: unchanged, it is not read again.
+
+    ``ignored``: why a person decided to leave it outside, or ``""``; ``since``: milliseconds.
+    """
 
     failure: Failure
     fingerprint: str
     transform: str  # "t:..." of the parser that could not read it
+    parent: str = ""  # the document that it lies in
+    ignored: str = ""
+    ignored_by: str = ""
+    since: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """How a person said that one document is to be read. ``password``: where it lies (``env:NAME``), never itself."""
+
+    parser: str = ""
+    password: str = ""
 
 
 COUNTS = (  # the numbers of a report
