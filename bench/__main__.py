@@ -17,13 +17,11 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ASIDE = ("__main__", "_peer", "peers")  # no benchmarks
+ASIDE = ("peers", "scoring")  # no benchmarks: what several of them use
 
 
 def main() -> None:
-    names = sorted(
-        p.stem for p in HERE.glob("*.py") if "\ndef main() -> None:" in p.read_text() and p.stem not in ASIDE
-    )
+    names = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("_") and p.stem not in ASIDE)
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME", help=", ".join(names))
     parser.add_argument("--quick", action="store_true")
