@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import resource
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from drystone.ingest.wire import HEAD, MOST_BLOCKS, frame, pack
 from drystone.records import Block, Parsed
 
 
@@ -22,7 +24,8 @@ class Hostile:
     name, version, media_types = "hostile", "1", ("x/hostile",)
 
     def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
-        return Parsed(getattr(self, data.decode().partition(" ")[0])(data), ())
+        made = getattr(self, data.decode().partition(" ")[0])(data)
+        return made if isinstance(made, Parsed) else Parsed(made, ())
 
     def fine(self, data: bytes) -> str:
         return "fine"
@@ -60,8 +63,27 @@ class Hostile:
         os.write(1, b"more noise")
         return "fine"
 
-    def lie(self, data: bytes) -> Parsed:  # type: ignore[override]
-        return Parsed("short", (Block("paragraph", 0, 500),))
+    def lone(self, data: bytes) -> Parsed:
+        return Parsed("text", (), "a\ud800b", ("c\udfffd",))
+
+    def blocks(self, data: bytes) -> Parsed:
+        return Parsed("text", (Block("paragraph", 0, 0),) * (MOST_BLOCKS + 1))
+
+    def say(self, data: bytes) -> str:
+        """Take the pipe to the caller and answer on the worker's behalf."""
+        ends = [n for n in range(3, 32) if _is_pipe(n) and fcntl.fcntl(n, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY]
+        fine, payload = pack(Parsed("forged", ()))
+        said = {
+            "nested": HEAD.pack(1 << 20, 0) + b"[" * (1 << 20),
+            "endless": HEAD.pack((1 << 32) - 1, (1 << 64) - 1),
+            "garbage": b"\xff" * 100,
+            "kind": frame({"ok": False, "kind": ["x"], "reason": {}}, 0),
+            "surrogate": frame({**fine, "title": "\ud800"}, 6) + b"forged",
+            "twice": (frame(fine, 6) + b"".join(payload)) * 2,
+        }[data.decode().split(" ")[1]]
+        while said:
+            said = said[os.write(ends[0], said) :]
+        return "more"
 
     def env(self, data: bytes) -> str:
         return " ".join(sorted(os.environ)) + " cwd=" + os.getcwd()
@@ -147,6 +169,13 @@ class Hostile:
         for thread in made:
             thread.join()
         return f"threads {len(seen)}"
+
+
+def _is_pipe(number: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(number).st_mode)
+    except OSError:
+        return False
 
 
 def _fork() -> None:

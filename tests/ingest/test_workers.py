@@ -14,7 +14,7 @@ import pytest
 from drystone.ingest import isolation
 from drystone.ingest.pool import Broken, Job, Pool
 from drystone.ingest.wire import pack, unpack
-from drystone.records import Block, Parsed
+from drystone.records import Block, Parsed, Part
 from tests.ingest.build import docx, settings
 
 REAL = sys.executable
@@ -87,10 +87,53 @@ def test_a_worker_that_lies_is_not_believed(pool: Pool) -> None:
     ):
         with pytest.raises((ValueError, KeyError)):
             unpack(wrong, text + blocks)
+    for wrong in ({"title": "\ud800"}, {"notes": "abc"}, {"notes": ["x"] * 21}, {"notes": ["\udfff"]}, {"notes": [1]}):
+        with pytest.raises(ValueError):
+            unpack({**header, **wrong}, text + blocks)
+    with pytest.raises(ValueError):
+        unpack(*pack_of(Block("paragraph", 0, 5, page=1 << 40)))
     with pytest.raises(ValueError):
         unpack(*pack_of(Block("paragraph", 3, 99)))
     with pytest.raises(ValueError):
         unpack(*pack_of(Block("paragraph", 3, 5), Block("paragraph", 0, 2)))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../b", "a//b", "a/", ".", "a\nb", "a\0b", "\ud800", ""])
+def test_a_part_with_a_name_that_leads_out_is_not_believed(name: str) -> None:
+    header, payload = pack(Parsed("", (), parts=(Part("good/name.txt", b"1"), Part("n" * 1000, b"2"))))
+    assert [p.data for p in unpack(header, b"".join(payload)).parts] == [b"1", b"2"]
+    header, payload = pack(Parsed("", (), parts=(Part(name, b"1"),)))
+    with pytest.raises(ValueError):
+        unpack(header, b"".join(payload))
+
+
+@pytest.mark.parametrize("word", ["nested", "endless", "garbage", "kind", "surrogate"])
+def test_a_worker_that_was_taken_over_costs_its_document(pool: Pool, word: str) -> None:
+    hurt, next = (kind(a) for a in pool.parse([hostile(f"say {word}"), hostile("fine")]))
+    assert hurt in ("crashed", "expansion") and next == "fine"
+
+
+def test_answers_that_nobody_asked_for_do_not_go_to_other_documents(pool: Pool) -> None:
+    pool.parse([hostile("say twice")])
+    assert [kind(a) for a in pool.parse([hostile("fine"), hostile("fine")])] == ["fine", "fine"]
+
+
+def test_what_no_utf8_can_hold_is_replaced(pool: Pool) -> None:
+    answer = pool.parse([hostile("lone")])[0]
+    assert isinstance(answer, Parsed) and (answer.title, answer.notes) == ("a?b", ("c?d",))
+
+
+def test_a_document_larger_than_the_memory(tmp_path: Path) -> None:
+    made = Pool(settings(tmp_path, ingest__memory_mb=200))
+    try:
+        answers = made.parse([hostile("fine"), Job(TEXT, "n", "text/plain", bytes(300 << 20)), hostile("fine")])
+        assert [kind(a) for a in answers] == ["fine", "memory", "fine"]
+    finally:
+        made.close()
+
+
+def test_more_blocks_than_the_caller_can_hold(pool: Pool) -> None:
+    assert kind(pool.parse([hostile("blocks")])[0]) == "expansion"
 
 
 def pack_of(*blocks: Block) -> tuple[dict[str, object], bytes]:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from drystone.errors import EngineMissing
-from drystone.ingest.wire import HEAD, MAX_HEADER, frame, unpack
+from drystone.ingest.wire import HEAD, MAX_HEADER, NO_MEMORY, frame, unpack
 from drystone.records import Parsed
 from drystone.settings import Settings
 
@@ -142,6 +142,9 @@ class Pool:
                 worker.kill()
                 return (group[at:] if used else group[at + 1 :]), False
             used = True
+        if worker.talks:  # more answers than questions: the next ones would go to the wrong documents
+            worker.kill()
+            return [], False
         return [], True
 
     def _take(self) -> _Worker:
@@ -205,6 +208,11 @@ class _Worker:
             ) from None
         self.walls = {name: bool(state) for name, state in header.items() if name != "ready"}
 
+    @property
+    def talks(self) -> bool:
+        """It said something that nobody asked for."""
+        return bool(self._buffer)
+
     def send(self, jobs: Sequence[Job], timeout: float) -> None:
         header = [
             {"target": j.target, "name": j.name, "type": j.media_type, "size": len(j.data)}
@@ -221,8 +229,11 @@ class _Worker:
             if header["ok"]:
                 answer: Parsed | Broken = unpack(header, payload)
             else:
-                answer = Broken(str(header["kind"])[:40], str(header["reason"])[:300])
-        except (ValueError, KeyError, TypeError):
+                kind, reason = header["kind"], header["reason"]
+                if not isinstance(kind, str) or not kind.isidentifier() or not isinstance(reason, str):
+                    raise ValueError("kind or reason")
+                answer = Broken(kind[:40], "".join(c if c.isprintable() else " " for c in reason[:300]))
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise _Died("crashed", "The parser process answered what no parser answers.") from None
         self.served += 1
         return answer
@@ -243,20 +254,20 @@ class _Worker:
             except BrokenPipeError:
                 raise self._death() from None
 
-    def _frame(self, deadline: float, most: int) -> tuple[dict[str, object], bytes]:
+    def _frame(self, deadline: float, most: int) -> tuple[dict[str, object], bytearray]:
         header_size, size = HEAD.unpack(self._read(HEAD.size, deadline))
         if header_size > MAX_HEADER or size > most:
             self.kill()
             raise _Died("expansion", "The document unfolds to more text than is allowed.")
         try:
             header = json.loads(self._read(header_size, deadline))
-        except ValueError:
+        except (ValueError, RecursionError):  # nested without end
             header = None
         if not isinstance(header, dict):
             raise _Died("crashed", "The parser process answered what no parser answers.")
         return header, self._read(size, deadline)
 
-    def _read(self, size: int, deadline: float) -> bytes:
+    def _read(self, size: int, deadline: float) -> bytearray:
         buffer, ready = self._buffer, select.poll()
         ready.register(self._out, select.POLLIN)
         while len(buffer) < size:
@@ -268,7 +279,10 @@ class _Worker:
             if not more:
                 raise self._death()
             buffer += more
-        data = bytes(buffer[:size])
+        if len(buffer) == size:  # handed over as it is: it may be large
+            self._buffer = bytearray()
+            return buffer
+        data = buffer[:size]
         del buffer[:size]
         return data
 
@@ -281,6 +295,8 @@ class _Worker:
         self.kill()
         if code in (-signal.SIGXCPU, -signal.SIGALRM):
             return _Died("timeout", "It took longer than a document may take (ingest.timeout_s).")
+        if code == NO_MEMORY:
+            return _Died("memory", "It needs more memory than a parser may have.")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return _Died("crashed", f"The parser process died ({how}).")
 

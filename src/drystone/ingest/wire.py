@@ -19,6 +19,9 @@ HEAD = struct.Struct("<IQ")  # bytes of the header, bytes of the payload
 MAX_HEADER = 1 << 20
 KINDS = ("heading", "paragraph", "list", "table", "code")
 FIELDS = 5  # of a block: kind, start, end, level, page (-1: none)
+NO_MEMORY = 12  # exit code of a worker that could not even take its documents in
+MOST_BLOCKS = 1 << 21  # of one document: the caller holds them all
+_TITLE, _NOTE, _NOTES = 300, 200, 20  # characters, characters, notes
 
 
 def frame(header: Mapping[str, Any], size: int) -> bytes:
@@ -27,7 +30,10 @@ def frame(header: Mapping[str, Any], size: int) -> bytes:
 
 
 def pack(parsed: Parsed) -> tuple[dict[str, Any], list[bytes]]:
-    """Header of a parsed document, and what follows it: text, blocks, their places (a line each), parts."""
+    """Header of a parsed document, and what follows it: text, blocks, their places (a line each), parts.
+
+    What no UTF-8 can hold is written ``?``.
+    """
     numbers = array("q")
     for b in parsed.blocks:
         numbers.extend((KINDS.index(b.kind), b.start, b.end, b.level, -1 if b.page is None else b.page))
@@ -35,16 +41,21 @@ def pack(parsed: Parsed) -> tuple[dict[str, Any], list[bytes]]:
     places = b""
     if any(b.place for b in parsed.blocks):
         places = "\n".join(b.place[:LONGEST].replace("\n", " ") for b in parsed.blocks).encode("utf-8", "replace")
-    about = [[p.name[:1000], p.media_type[:200], p.title[:300], len(p.data)] for p in parsed.parts]
+    about = [[p.name[:1000], _clean(p.media_type, 200), _clean(p.title, _TITLE), len(p.data)] for p in parsed.parts]
     names = json.dumps(about, separators=(",", ":")).encode() if about else b""
     header = {
-        "ok": True, "title": parsed.title[:300], "notes": [note[:200] for note in parsed.notes[:20]],
+        "ok": True, "title": _clean(parsed.title, _TITLE),
+        "notes": [_clean(note, _NOTE) for note in parsed.notes[:_NOTES]],
         "text": len(text), "blocks": len(blocks), "places": len(places), "parts": len(names),
     }  # fmt: skip
     return header, [text, blocks, places, names, *(p.data for p in parsed.parts)]
 
 
-def unpack(header: Mapping[str, Any], payload: bytes) -> Parsed:
+def _clean(text: str, longest: int) -> str:
+    return text[:longest].encode("utf-8", "replace").decode()
+
+
+def unpack(header: Mapping[str, Any], payload: bytes | bytearray) -> Parsed:
     """Raises ``ValueError`` on anything that no honest worker sends."""
     sizes = [header[name] for name in ("text", "blocks", "places", "parts")]
     if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) > len(payload):
@@ -53,7 +64,7 @@ def unpack(header: Mapping[str, Any], payload: bytes) -> Parsed:
     for size in sizes:
         pieces.append(view[at : at + size])
         at += size
-    if sizes[1] % (8 * FIELDS):
+    if sizes[1] % (8 * FIELDS) or sizes[1] > 8 * FIELDS * MOST_BLOCKS:
         raise ValueError("sizes")
     text = str(pieces[0], "utf-8")
     numbers = array("q")
@@ -63,15 +74,18 @@ def unpack(header: Mapping[str, Any], payload: bytes) -> Parsed:
     if len(places) != count or any(len(place) > LONGEST for place in places):
         raise ValueError("places")
     blocks, before = [], 0
-    it = iter(numbers.tolist())
+    it = iter(numbers)
     for place, kind, start, end, level, page in zip(places, it, it, it, it, it, strict=True):
-        if not (0 <= kind < len(KINDS) and before <= start <= end <= len(text) and 0 <= level < 100):
+        if not (0 <= kind < len(KINDS) and before <= start <= end <= len(text)):
             raise ValueError("blocks")
+        if not (0 <= level < 100 and -1 <= page < 1 << 31):
+            raise ValueError("levels or pages")
         blocks.append(Block(KINDS[kind], start, end, level, None if page < 0 else page, place))  # type: ignore[arg-type]
         before = end
     title, notes = header["title"], header["notes"]
-    if not isinstance(title, str) or len(title) > 300 or not all(isinstance(n, str) for n in notes):
-        raise ValueError("title or notes")
+    if not isinstance(notes, list) or len(notes) > _NOTES:
+        raise ValueError("notes")
+    _texts((title, _TITLE), *((note, _NOTE) for note in notes))
     return Parsed(text, tuple(blocks), title, tuple(notes), tuple(_parts(pieces[3], view, at)))
 
 
@@ -80,10 +94,9 @@ def _parts(names: memoryview, view: memoryview, at: int) -> list[Part]:
     found: list[Part] = []
     seen: set[str] = set()
     for name, media_type, title, size in json.loads(bytes(names)) if len(names) else ():
-        if not all(isinstance(text, str) for text in (name, media_type, title)) or not isinstance(size, int):
-            raise ValueError("parts")
-        odd = not name or name.startswith("/") or any(step in ("", ".", "..") for step in name.split("/"))
-        if odd or name in seen or not name.isprintable() or not 0 <= size <= len(view) - at:
+        _texts((name, 1000), (media_type, 200), (title, _TITLE))
+        odd = not name.isprintable() or any(step in ("", ".", "..") for step in name.split("/"))
+        if odd or name in seen or not isinstance(size, int) or not 0 <= size <= len(view) - at:
             raise ValueError("parts")
         seen.add(name)
         found.append(Part(name, bytes(view[at : at + size]), media_type, title))
@@ -91,3 +104,11 @@ def _parts(names: memoryview, view: memoryview, at: int) -> list[Part]:
     if at != len(view):
         raise ValueError("parts")
     return found
+
+
+def _texts(*given: tuple[Any, int]) -> None:
+    """Raises ``ValueError`` for what is no text, longer than it may be, or cannot be written as UTF-8."""
+    for text, longest in given:
+        if not isinstance(text, str) or len(text) > longest:
+            raise ValueError("texts")
+        text.encode()

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from drystone.errors import ParseFailed
 from drystone.ingest import sandbox
-from drystone.ingest.wire import HEAD, frame, pack
+from drystone.ingest.wire import HEAD, MOST_BLOCKS, NO_MEMORY, frame, pack
 from drystone.records import Parsed, Reading
 
 
@@ -30,6 +30,13 @@ def main(argv: list[str]) -> int:
         os.dup2(null, number)
     state = sandbox.enter(memory_mb)
     _send(sink, {"ready": True, **state})
+    try:
+        return _serve(source, sink, timeout_s, limits)
+    except MemoryError:
+        return NO_MEMORY
+
+
+def _serve(source: BinaryIO, sink: BinaryIO, timeout_s: float, limits: dict[str, int]) -> int:
     parsers: dict[str, Any] = {}
     while (head := source.read(HEAD.size)) and len(head) == HEAD.size:
         header_size, _ = HEAD.unpack(head)
@@ -58,6 +65,8 @@ def _one(sink: BinaryIO, parsers: dict[str, Any], job: dict[str, Any], data: byt
             raise ParseFailed(_nothing(parsed.notes), kind="empty")
         if len(parsed.text) > reading.text:
             raise ParseFailed("The document unfolds to more text than is allowed.", kind="expansion")
+        if len(parsed.blocks) > MOST_BLOCKS:
+            raise ParseFailed("The document unfolds to more passages than are allowed.", kind="expansion")
         if len(parsed.parts) > reading.parts or sum(len(p.data) for p in parsed.parts) > reading.unpacked:
             raise ParseFailed("It unfolds to more, or larger, parts than are allowed.", kind="expansion")
         header, payload = pack(parsed)
