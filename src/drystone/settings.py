@@ -8,6 +8,7 @@ default, ``drystone.toml``, ``drystone.<env>.toml``, environment (``DRYSTONE_SEC
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("project.name", str, "", "name of the project; shown in passports and checkpoints"),
     Setting("project.region", str, "local", "where this installation processes"),
     Setting("project.purpose", str, "general", "the purpose when a call names none"),
-    Setting("project.state", str, ".drystone", "state folder, relative to the project or absolute"),
+    Setting("project.state", str, ".drystone", "state folder, or s3://bucket/prefix for the lake and the blobs"),
+    Setting("project.local", str, ".drystone", "state folder of the ledger and keys where project.state is a bucket"),
     # ingest
     Setting("ingest.workers", int, 2, "parser processes"),
     Setting("ingest.timeout_s", float, 20.0, "longest time for one document to be parsed"),
@@ -83,7 +85,8 @@ TABLE: tuple[Setting, ...] = (
 _BY_NAME = {s.name: s for s in TABLE}
 _SECTIONS = {s.name.partition(".")[0] for s in TABLE}
 _LISTS = {"sources", "models", "assistants"}
-_TABLES = {"embedding"}
+_TABLES = {"embedding", "storage"}
+_STORAGE = {"endpoint": str, "region": str, "key": str, "secret": str, "token": str, "allow_http": bool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class SourceConfig:
     rules: tuple[Mapping[str, Any], ...]  # each with "match" and raw label parts
     fill: Mapping[str, Any]  # source-level label parts that rows lack
     options: Mapping[str, Any]  # what the source's type understands: path, fields, ...
+    passwords: tuple[str, ...] = ()  # where they lie (env:NAME, file:PATH); tried in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,7 @@ class Settings:
     models: tuple[ModelConfig, ...] = ()
     assistants: tuple[AssistantConfig, ...] = ()
     embedding: Mapping[str, Any] = field(default_factory=lambda: {"type": "builtin"})
+    storage: Mapping[str, Any] = field(default_factory=dict)  # how the bucket of ``project.state`` is reached
     environment: str | None = None
 
     def __getitem__(self, name: str) -> Any:
@@ -141,7 +146,15 @@ class Settings:
 
     @property
     def state(self) -> Path:
-        return (self.folder / str(self["project.state"])).resolve()
+        """The local folder of the ledger, keys and leases, and of the lake unless it lies in a bucket."""
+        name = "project.state" if self.bucket is None else "project.local"
+        return (self.folder / str(self[name])).resolve()
+
+    @property
+    def bucket(self) -> str | None:
+        """``s3://bucket/prefix`` if the lake and the blobs lie there."""
+        where = str(self["project.state"])
+        return where.rstrip("/") if "://" in where else None
 
     @property
     def purpose(self) -> str:
@@ -244,9 +257,9 @@ def load(folder: Path, env: str | None = None, environ: Mapping[str, str] | None
     values = {s.name: s.default for s in TABLE}
     origins = {s.name: "default" for s in TABLE}
     blocks: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {kind: {} for kind in _LISTS}
-    embedding: dict[str, Any] = {"type": "builtin"}
+    tables: dict[str, dict[str, Any]] = {"embedding": {"type": "builtin"}, "storage": {}}
     for origin, layer in layers:
-        _layer(layer, origin, folder, values, origins, blocks, embedding)
+        _layer(layer, origin, folder, values, origins, blocks, tables)
     for setting in TABLE:
         key = "DRYSTONE_" + setting.name.upper().replace(".", "_")
         if key in environ:
@@ -260,7 +273,8 @@ def load(folder: Path, env: str | None = None, environ: Mapping[str, str] | None
     sources = tuple(_source(raw, origin) for origin, raw in blocks["sources"].values())
     models = tuple(_model(raw, origin, region) for origin, raw in blocks["models"].values())
     assistants = tuple(_assistant(raw, origin, sources, models) for origin, raw in blocks["assistants"].values())
-    return Settings(folder, values, origins, sources, models, assistants, embedding, env)
+    _location(str(values["project.state"]), origins["project.state"])
+    return Settings(folder, values, origins, sources, models, assistants, tables["embedding"], tables["storage"], env)
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -295,7 +309,7 @@ def _layer(
     values: dict[str, Any],
     origins: dict[str, str],
     blocks: dict[str, dict[str, tuple[str, dict[str, Any]]]],
-    embedding: dict[str, Any],
+    tables: dict[str, dict[str, Any]],
 ) -> None:
     for section, content in layer.items():
         if section == "format":
@@ -319,9 +333,7 @@ def _layer(
                 merged = {**(earlier[1] if earlier else {}), **block}
                 blocks[section][name] = (origin, merged)
         elif section in _TABLES and isinstance(content, dict):
-            embedding.clear()
-            embedding.update(content)
-            embedding.setdefault("type", "builtin")
+            tables[section] = {"type": "builtin", **content} if section == "embedding" else _storage(content, origin)
         elif section in _SECTIONS and isinstance(content, dict):
             for key, value in content.items():
                 setting = _BY_NAME.get(f"{section}.{key}")
@@ -340,6 +352,54 @@ def _layer(
                 looked=f"We know: {', '.join(sorted(_SECTIONS | _LISTS | _TABLES))}.",
                 todo="Correct or remove it.",
             )
+
+
+def _location(state: str, origin: str) -> None:
+    if "://" in state and not re.fullmatch(
+        r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]*[A-Za-z0-9_-])*/?", state
+    ):
+        raise SettingsError(
+            f"project.state is neither a folder nor a bucket that we can use ({origin}).",
+            todo='Write "s3://bucket/prefix"; endpoint, region and keys belong into [storage].',
+        )
+
+
+def _storage(raw: dict[str, Any], origin: str) -> dict[str, Any]:
+    """How object storage is reached, checked. ``key``, ``secret`` and ``token`` only say where the secrets are."""
+    for name, value in raw.items():
+        if name not in _STORAGE:
+            raise SettingsError(
+                f"{origin} sets storage.{name}, which is no setting.",
+                looked=f"We know: {', '.join(_STORAGE)}.",
+                todo="Correct the name.",
+            )
+        if not isinstance(value, _STORAGE[name]):
+            raise SettingsError(f"storage.{name} in {origin} must be of type {_STORAGE[name].__name__}.")
+    for name in {"key", "secret", "token"} & set(raw):
+        if not raw[name].startswith(("env:", "file:")):
+            raise SettingsError(f"storage.{name} in {origin} names no place.", todo='Write "env:NAME" or "file:PATH".')
+    if ("key" in raw) != ("secret" in raw) or ("token" in raw and "key" not in raw):
+        raise SettingsError(f"[storage] in {origin} has only a part of the keys.", todo="Give both key and secret.")
+    found = re.fullmatch(
+        r"(https?)://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?/?", raw.get("endpoint", "https://a")
+    )
+    if found is None:
+        raise SettingsError(f"storage.endpoint in {origin} is not an address.", todo='Write "https://host:port".')
+    if found[1] == "http" and not raw.get("allow_http") and not _loopback(found[2]):
+        raise SettingsError(
+            f"storage.endpoint in {origin} is not encrypted.",
+            todo="Use https, or set storage.allow_http = true where the network between is yours alone.",
+        )
+    return dict(raw)
+
+
+def _loopback(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _cast(setting: Setting, value: Any, origin: str) -> Any:
@@ -385,7 +445,8 @@ def seconds(text: object, what: str) -> float:
 
 
 _LABEL_PARTS = {"readers", "classification", "regions", "purposes", "expires", "retention", "trust"}
-_SOURCE_KEYS = {"name", "type", "owner", "permissions", "permissions_max_age", "discoverable", "watch", "labels"}
+_SOURCE_KEYS = {"name", "type", "owner", "permissions", "permissions_max_age", "discoverable", "watch", "labels",
+                "passwords"}  # fmt: skip
 
 
 def _source(raw: dict[str, Any], origin: str) -> SourceConfig:
@@ -417,10 +478,20 @@ def _source(raw: dict[str, Any], origin: str) -> SourceConfig:
         permissions_max_age_s=seconds(raw.get("permissions_max_age", "15m"), "permissions_max_age"),
         discoverable=bool(raw.get("discoverable", False)),
         watch=bool(raw.get("watch", False)),
+        passwords=_passwords(raw.get("passwords", []), name),
         rules=tuple(rules),
         fill={k: v for k, v in raw.items() if k in _LABEL_PARTS},
         options={k: v for k, v in raw.items() if k not in _SOURCE_KEYS | _LABEL_PARTS},
     )
+
+
+def _passwords(value: Any, source: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(p, str) and p.startswith(("env:", "file:")) for p in value):
+        raise SettingsError(
+            f"passwords of the source {source!r} is not a list of places.",
+            todo='Write passwords = ["env:NAME", "file:PATH"]; a password itself never stands in drystone.toml.',
+        )
+    return tuple(value)
 
 
 def _model(raw: dict[str, Any], origin: str, region: str) -> ModelConfig:
