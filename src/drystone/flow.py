@@ -45,12 +45,10 @@ def ingest(source: SourceConfig, *, house: House, actor: Actor, allow_mass_remov
         permits = house.index.permits  # the embedder is a sink too
         plan = house.ingest.plan(source, run, allow_mass_removal=allow_mass_removal, embeds=permits)  # labelled
         report = plan.report
-        for batch in house.ingest.batches(plan):
-            kept = house.ingest.keep(batch, run)  # bytes, by keyed digest, encrypted
-            documents, failures = house.ingest.parse(kept, run)  # in limited workers
-            rows, embedded = house.index.rows(documents, kept, run)  # embeds only what changed; loses no row
+        for batch, documents, failures in house.ingest.documents(plan, run):  # bytes kept; parsed in limited workers
+            rows, embedded = house.index.rows(documents, batch, run)  # embeds only what changed; loses no row
             pointer = house.lake.commit(rows, run)  # one number over all tables: helpdesk@7
-            report = plan.count(report, kept, failures, embedded, pointer)
+            report = plan.count(report, batch, documents, failures, embedded, pointer)
         run.close(report=report)
         return report
 

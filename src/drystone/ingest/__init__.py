@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from drystone.errors import Unlabelled
-from drystone.records import Asset, Batch, Document, Failure, Label, Quarantined, Work
+from drystone.records import Asset, Batch, Document, Failure, Label, Work
 
 if TYPE_CHECKING:
     from drystone.ingest.labels import Door
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from drystone.settings import Settings, SourceConfig
 
 
+INSIDE = "!/"  # between a document's name and that of what lies in it
+
+
 class Ingest:
     """Thread-safe; one a project. ``progress`` is told of the steps ``list``, ``parse`` and ``ingest``."""
 
@@ -31,7 +35,7 @@ class Ingest:
         self._settings, self._ledger, self._lake, self._policy = settings, ledger, lake, policy
         self._progress = progress
         self._lock = threading.Lock()
-        self._made: Pool | None = None
+        self._made: dict[bool, Pool] = {}  # for what takes long, and for the rest
         self._live: dict[str, tuple[LiveSource, Door]] | None = None
         self._plans: dict[str, Plan] = {}
         self._held: dict[str, tuple[int, Callable[[], None]]] = {}  # source: the thread and what frees the lock
@@ -70,17 +74,31 @@ class Ingest:
                  relabelled=len(made.relabelled), removed=len(made.removed), touched=len(made.touched))  # fmt: skip
         return made
 
-    def batches(self, plan: Plan) -> Iterator[Batch]:
-        """What there is to do, bounded in documents and bytes; nothing to do is no batch."""
+    def documents(self, plan: Plan, run: Run) -> Iterator[tuple[Batch, tuple[Document, ...], tuple[Failure, ...]]]:
+        """What there is to do, batch by batch, bounded in documents and bytes; nothing to do is no batch.
+
+        Each is kept and parsed while the one before it is embedded and committed. What fails to parse goes to
+        quarantine, and is removed if it was there before.
+        """
         total, done = len(plan.work), 0
+        size = int(self._settings["ingest.batch_mb"]) << 20
+        batches = plan.batches(int(self._settings["ingest.batch_documents"]), size)
+        ahead = ThreadPoolExecutor(1, thread_name_prefix="ingest-ahead")
+
+        def begin() -> Future[tuple[Batch, tuple[Document, ...], tuple[Failure, ...]]] | None:
+            batch = next(batches, None)
+            return None if batch is None else ahead.submit(lambda: self.parse(self.keep(batch, run), run))
+
         try:
-            size = int(self._settings["ingest.batch_mb"]) << 20
-            for batch in plan.batches(int(self._settings["ingest.batch_documents"]), size):
-                yield batch
-                done += len(batch.work)
-                plan.held.clear()
-                self._tell("ingest", done, total)
+            waiting = begin()
+            while waiting is not None:
+                found = waiting.result()
+                waiting = begin()
+                yield found
+                done += sum(not work.inside for work in found[0].work)
+                self._tell("ingest", min(done + sum(not f.document.count(INSIDE) for f in found[2]), total), total)
         finally:
+            ahead.shutdown(wait=True, cancel_futures=True)
             if self._plans.get(plan.source) is plan:
                 del self._plans[plan.source]
                 self._release(plan.source)
@@ -102,7 +120,7 @@ class Ingest:
             digests = self._lake.keep_many([data for _, data in read])
         kept = []
         for (work, data), digest in zip(read, digests, strict=True):
-            _, media_type = plan.choice.of(work.item.id, work.item.media_type, data)
+            _, media_type = plan.reader(work, data)
             title = work.item.title or work.item.id.rpartition("/")[2]
             asset = Asset(work.document, batch.source, digest, len(data), media_type, title, work.item.fingerprint)
             plan.held[work.document] = data
@@ -110,65 +128,15 @@ class Ingest:
         plan.unread[batch.key] = unread
         return replace(batch, work=tuple(kept))
 
-    def parse(self, batch: Batch, run: Run) -> tuple[tuple[Document, ...], tuple[Failure, ...]]:
-        """Parse in limited workers. What fails goes to quarantine, and is removed if it was there before."""
-        from drystone.ingest.pool import Broken, Job
+    def parse(self, batch: Batch, run: Run) -> tuple[Batch, tuple[Document, ...], tuple[Failure, ...]]:
+        """Parse in limited workers, with whatever lies inside. See ``unfold.py``."""
+        from drystone.ingest.unfold import Unfolding
 
         plan = self._plans[batch.source]
-        failures = plan.unread.pop(batch.key, [])
-        jobs, chosen = [], []
-        quarantined: list[Quarantined] = []
-
-        def fail(work: Work, kind: str, reason: str) -> None:
-            failure = Failure(work.document, kind, reason)
-            failures.append(failure)
-            quarantined.append(Quarantined(failure, work.item.fingerprint, plan.reading))
-            if work.action == "change":
-                plan.fallen.append(work.document)
-
-        for work in batch.work:
-            assert work.asset is not None
-            data = plan.held.pop(work.document, None)
-            data = self._lake.bytes(work.asset.digest) if data is None else data
-            reader, media_type = plan.choice.of(work.item.id, work.item.media_type, data)
-            if not data:
-                fail(work, "empty", "The file is empty.")
-            elif reader is None:
-                encrypted = media_type == "application/x-encrypted-office"
-                fail(work, *(("encrypted", "It is encrypted.") if encrypted else
-                             ("unsupported", f"No parser reads {media_type}.")))  # fmt: skip
-            else:
-                jobs.append(Job(reader.target, work.item.id, media_type, data))
-                chosen.append((work, reader))
-        with run.time("parse"):
-            answers = self._pool().parse(jobs, lambda n: self._tell("parse", n, len(jobs))) if jobs else []
-        documents = []
-        for (work, reader), answer in zip(chosen, answers, strict=True):
-            if isinstance(answer, Broken):
-                fail(work, answer.kind, answer.reason)
-                continue
-            assert work.asset is not None
-            transform = plan.transform(reader)
-            documents.append(
-                Document(
-                    name=work.document,
-                    source=batch.source,
-                    version=self._ledger.digest("v", work.document, work.asset.digest, transform),
-                    asset=work.asset,
-                    parsed=answer,
-                    label=work.label,
-                    label_origin=work.label_origin,
-                    transform=transform,
-                    made_by=run.id,
-                    renamed_from=work.renamed_from,
-                )
-            )
-        if quarantined:
-            self._ledger.catalog.quarantine(batch.source, quarantined)
-        used = {reader.name: reader for _, reader in chosen}
-        run.note("parse", documents=len(documents), failures=len(failures), transforms={
-            plan.transform(r): f"{r.name} {r.version}" for r in used.values()})  # fmt: skip
-        return tuple(documents), tuple(failures)
+        return Unfolding(
+            plan, run, settings=self._settings, ledger=self._ledger, lake=self._lake, pool=self._pool(),
+            slow=lambda: self._pool(slow=True), told=lambda done, total: self._tell("parse", done, total),
+        ).carry_out(batch)  # fmt: skip
 
     def live(self) -> frozenset[str]:
         """Sources with ``permissions = "source"`` that can be asked at any time, so that what they say is never old."""
@@ -178,11 +146,12 @@ class Ingest:
         """What live sources say now about these documents: the label, or ``None`` where there is none any more."""
         doors, found = self._doors(), dict[str, Label | None]()
         for name in documents:
-            source, _, id = name.partition(":")
+            source = name.partition(":")[0]
             if source not in doors:
                 continue
             origin, door = doors[source]
-            item = origin.look(id)
+            listed = (self._ledger.catalog.above(name) or [name])[-1] if INSIDE in name else name
+            item = origin.look(listed.partition(":")[2])
             try:
                 found[name] = None if item is None else door.label(item, self._ledger.now())[0]
             except Unlabelled:
@@ -205,9 +174,9 @@ class Ingest:
 
     def close(self) -> None:
         with self._lock:
-            made, self._made = self._made, None
-        if made is not None:
-            made.close()
+            made, self._made = self._made, {}
+        for pool in made.values():
+            pool.close()
         for source in list(self._held):
             self._release(source)
 
@@ -217,13 +186,13 @@ class Ingest:
         made: Source = load("sources", source.type)(source, self._settings)
         return made
 
-    def _pool(self) -> Pool:
+    def _pool(self, slow: bool = False) -> Pool:
         from drystone.ingest.pool import Pool
 
         with self._lock:
-            if self._made is None:
-                self._made = Pool(self._settings)
-            return self._made
+            if slow not in self._made:
+                self._made[slow] = Pool(self._settings, slow=slow)
+            return self._made[slow]
 
     def _release(self, source: str) -> None:
         held = self._held.pop(source, None)

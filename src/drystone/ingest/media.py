@@ -192,8 +192,10 @@ class Choice:
             looked=f"Installed: {', '.join(self._readers)}.",
         )
 
-    def of(self, path: str, declared: str, data: bytes) -> tuple[Reader | None, str]:
-        """The parser (``None``: nobody reads this) and the media type."""
+    def of(self, path: str, declared: str, data: bytes, named: str = "") -> tuple[Reader | None, str]:
+        """The parser (``None``: nobody reads this) and the media type. ``named``: the parser that a person chose."""
+        if named in self._readers:
+            return self._readers[named], sniff(data, declared)
         for pattern, reader in self._named:
             if pattern.match(path):
                 return reader, declared

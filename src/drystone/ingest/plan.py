@@ -19,7 +19,19 @@ from typing import TYPE_CHECKING
 from drystone.errors import MassRemoval, SourceUnavailable, Unlabelled
 from drystone.ingest.labels import Door
 from drystone.ingest.media import Choice, Reader
-from drystone.records import Batch, Failure, Item, Known, Label, Quarantined, Relabel, Report, Work
+from drystone.records import (
+    Batch,
+    Choosing,
+    Document,
+    Failure,
+    Item,
+    Known,
+    Label,
+    Quarantined,
+    Relabel,
+    Report,
+    Work,
+)
 
 if TYPE_CHECKING:
     from drystone.ledger import Ledger
@@ -29,6 +41,9 @@ if TYPE_CHECKING:
 
 REFUSED = {"unlabelled", "no_id", "no_text", "no_readers", "duplicate_id"}
 SKIPPED = {"not_a_file", "link", "link_outside", "link_broken"}
+LIMITS = ("timeout_s", "memory_mb", "max_file_mb", "max_text_mb", "max_unpacked_mb", "max_parts", "max_depth",
+          "slow_timeout_s", "slow_memory_mb")  # fmt: skip
+NOTES = 40  # of single documents in one report
 AGE_SLACK = 86_400_000  # ms: the plan looks at the clock before the commit that first sees a document does
 
 
@@ -41,6 +56,12 @@ class Plan:
     origin: Source
     choice: Choice
     transforms: Mapping[str, str]  # parser's name to "t:..."
+    known: Mapping[str, Known]
+    quarantine: Mapping[str, Quarantined]
+    choosing: Mapping[str, Choosing]  # what people said of single documents
+    passwords: tuple[str, ...]
+    secret: Callable[[str], str]
+    embeds: Callable[[Label], bool]
     reading: str  # "t:..." of every parser and limit together: what a document in quarantine waits for
     work: list[Work] = field(default_factory=list)
     relabelled: list[Relabel] = field(default_factory=list)
@@ -52,17 +73,57 @@ class Plan:
     fallen: list[str] = field(default_factory=list)  # were there, changed, and cannot be parsed any more
     unread: dict[str, list[Failure]] = field(default_factory=dict)  # by batch
     held: dict[str, bytes] = field(default_factory=dict)  # bytes between keeping and parsing, by document
+    chosen: dict[str, Reader] = field(default_factory=dict)  # by document
     report: Report = field(default_factory=Report)
+    inside: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what lay in each document
 
     def transform(self, reader: Reader) -> str:
         return self.transforms[reader.name]
 
+    def reader(self, work: Work, data: bytes) -> tuple[Reader | None, str]:
+        """The parser of a document, by what a person said of it, else by name and bytes; and the media type."""
+        said = self.choosing.get(work.document)
+        found = self.choice.of(work.item.id, work.item.media_type, data, said.parser if said else "")
+        if found[0] is not None:
+            self.chosen[work.document] = found[0]
+        return found
+
+    def passwords_of(self, document: str) -> tuple[str, ...]:
+        said = self.choosing.get(document)
+        return (self.secret(said.password), *self.passwords) if said and said.password else self.passwords
+
+    def within(self, document: str) -> list[str]:
+        """What lay inside a document, at any depth, in quarantine too."""
+        found: list[str] = []
+        waiting = list(self.inside.get(document, ()))
+        while waiting:
+            name = waiting.pop()
+            found.append(name)
+            waiting += self.inside.get(name, ())
+        return found
+
+    def stale(self, document: str) -> bool:
+        """Does something that lay inside wait for a newer parser, another password or other limits?"""
+        current = set(self.transforms.values())
+        for name in self.within(document):
+            known, lies = self.known.get(name), self.quarantine.get(name)
+            if known is not None and known.transform not in current:
+                return True
+            if lies is not None and lies.transform != self.reading and not lies.ignored:
+                return True
+        return False
+
     def count(
-        self, report: Report, batch: Batch, failures: Sequence[Failure], embedded: int, pointer: Pointer
-    ) -> Report:
+        self, report: Report, batch: Batch, documents: Sequence[Document], failures: Sequence[Failure], embedded: int,
+        pointer: Pointer,
+    ) -> Report:  # fmt: skip
         """The report with one batch added."""
-        failed = {f.document for f in failures}
-        done = [w for w in batch.work if w.document not in failed]
+        done = batch.work
+        noted = [(d.name, note) for d in documents for note in d.parsed.notes]
+        room = max(0, NOTES - len(report.notes))
+        notes = [f"{name}: {note}" for name, note in noted[:room]]
+        if len(noted) > room > 0:
+            notes.append("and more; `drystone status` counts the documents that came in with notes")
         return replace(
             report,
             added=report.added + sum(w.action == "add" for w in done),
@@ -72,6 +133,7 @@ class Plan:
             removed=report.removed + len(batch.removed),
             failed=report.failed + len(failures),
             failures=(*report.failures, *failures),
+            notes=(*report.notes, *notes),
             embedded=report.embedded + embedded,
             commit=pointer.commit,
         )
@@ -114,28 +176,49 @@ def make(
     """List the source and compare. Raises ``SourceUnavailable`` or ``MassRemoval`` before anything changes."""
     choice = Choice(config.options.get("parsers", {}), config.name)
     transforms = {r.name: identity(r) for r in choice.all()}
-    limits = (str(settings[f"ingest.{name}"]) for name in ("timeout_s", "memory_mb", "max_file_mb", "max_text_mb"))
+
+    def secret(reference: str) -> str:
+        return settings.secret(reference, f"a password of the source {config.name!r}")
+
+    passwords = tuple(secret(reference) for reference in config.passwords)
+    limits = (str(settings[f"ingest.{name}"]) for name in LIMITS)
     reading = ledger.digest(
-        "t", *limits, *sorted(transforms.values()), repr(sorted(config.options.get("parsers", {}).items()))
+        "t", *limits, *sorted(transforms.values()), repr(sorted(config.options.get("parsers", {}).items())), *passwords
     )
-    plan = Plan(config.name, run, origin, choice, transforms, reading)
-    _Comparison(plan, config, settings, ledger, allow_mass_removal, embeds).carry_out(listed)
+    plan = Plan(
+        config.name, run, origin, choice, transforms, ledger.catalog.known(config.name),
+        ledger.catalog.failures(config.name), ledger.catalog.chosen(), passwords, secret, cache(embeds), reading,
+    )  # fmt: skip
+    plan.inside = _inside(plan)
+    _Comparison(plan, config, settings, ledger, allow_mass_removal).carry_out(listed)
     return plan
+
+
+def _inside(plan: Plan) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, parent in (
+        *((k.document, k.parent) for k in plan.known.values()),
+        *((name, lies.parent) for name, lies in plan.quarantine.items() if name not in plan.known),
+    ):
+        if parent:
+            found.setdefault(parent, []).append(name)
+    return found
+
+
+def inherited(origin: str, parent: str) -> str:
+    """What gave a part its label."""
+    return origin if origin.endswith(")") and " (of " in origin else f"{origin} (of {parent})"
 
 
 class _Comparison:
     """Fills a plan; lives as long as it takes."""
 
-    def __init__(
-        self, plan: Plan, config: SourceConfig, settings: Settings, ledger: Ledger, allowed: bool,
-        embeds: Callable[[Label], bool],
-    ) -> None:  # fmt: skip
-        self.embeds = cache(embeds)
+    def __init__(self, plan: Plan, config: SourceConfig, settings: Settings, ledger: Ledger, allowed: bool) -> None:
         self.plan, self.config, self.settings, self.ledger, self.allowed = plan, config, settings, ledger, allowed
         self.door = Door(config)
         self.now = ledger.now()
-        self.known = ledger.catalog.known(config.name)
-        self.quarantine = ledger.catalog.failures(config.name)
+        self.known = {name: known for name, known in plan.known.items() if not known.parent}  # what is listed
+        self.quarantine = plan.quarantine
         self.first_seen = ledger.catalog.first_seen(config.name)
         self.current = set(plan.transforms.values())
         self.most = int(settings["ingest.max_file_mb"]) << 20
@@ -170,7 +253,10 @@ class _Comparison:
                 continue
             if before is None:
                 self.unknown(name, found, label, origin)
+            elif plan.stale(name):
+                self.plan.work.append(Work(name, found, label, origin, "change"))
             elif before.fingerprint == found.fingerprint and before.transform in self.current:
+                self.skips += [plan.quarantine[n].failure for n in plan.within(name) if n in plan.quarantine]
                 self.relabel(before, label, origin, ages, found)
             else:
                 self.look(name, found, before, label, origin, ages)
@@ -179,9 +265,11 @@ class _Comparison:
         self.renames(vanished)
         plan.work = [w for w in self.new if w.renamed_from] + [w for w in self.new if not w.renamed_from] + plan.work
         renamed = {w.renamed_from for w in plan.work}
-        plan.removed = [name for name in vanished if name not in renamed] + self.refused
+        plan.removed = self.whole([name for name in vanished if name not in renamed] + self.refused)
         closed = {f.document for f in self.refusals if f.kind != "duplicate_id"}  # these wait for no parser
-        plan.cleared = [name for name in self.quarantine if name not in there or name in closed]
+        stay = there - closed
+        stay |= {inner for name in stay for inner in plan.within(name)}
+        plan.cleared = [name for name in self.quarantine if name not in stay]
         self.refused = []
         plan.report = Report(
             seen=self.seen,
@@ -193,6 +281,10 @@ class _Comparison:
             skips=tuple(self.skips),
             sources=(self.config.name,),
         )
+
+    def whole(self, names: Sequence[str]) -> list[str]:
+        """Documents, each followed by those inside it that are there."""
+        return [n for name in names for n in (name, *(i for i in self.plan.within(name) if i in self.plan.known))]
 
     def cannot(self, failure: Failure, there: set[str]) -> None:
         """The source lists something that cannot come in."""
@@ -209,8 +301,9 @@ class _Comparison:
         """Nobody may read it any more: it goes, and its last label opens it to nobody in the past either."""
         self.refused.append(before.document)
         nowhere = replace(before.base or before.label, regions=frozenset())
-        self.plan.relabelled.append(Relabel(before.document, nowhere, "refused at the door"))
-        self.plan.reworded.add(before.document)
+        for name in self.whole([before.document]):
+            self.plan.relabelled.append(Relabel(name, nowhere, "refused at the door"))
+            self.plan.reworded.add(name)
 
     def unknown(self, name: str, item: Item, label: Label, origin: str) -> None:
         lies = self.quarantine.get(name)
@@ -239,7 +332,7 @@ class _Comparison:
             self.relabel(before, label, origin, ages)
             return
         if self.ledger.digest("b", data) == before.digest:
-            reader, _ = self.plan.choice.of(item.id, item.media_type, data)
+            reader, _ = self.plan.reader(Work(name, item, label, origin, "change"), data)
             if reader is not None and self.plan.transform(reader) == before.transform:
                 self.plan.touched[name] = item.fingerprint
                 self.relabel(before, label, origin, ages, item)
@@ -247,17 +340,19 @@ class _Comparison:
         self.plan.work.append(Work(name, item, label, origin, "change"))
 
     def relabel(self, before: Known, label: Label, origin: str, ages: bool, item: Item | None = None) -> None:
-        """``item``: that of the document, if it can be read."""
+        """``item``: that of the document, if it can be read. What lies inside it takes its label."""
         base = before.base or before.label
         same = base == label or (ages and _same_but_for_age(base, label))
         if same and (before.override or before.label_origin == origin):
             return
-        if item is not None and not same and self.embeds(base) != self.embeds(label):
+        if item is not None and not same and self.plan.embeds(base) != self.plan.embeds(label):
             self.plan.work.append(Work(before.document, item, label, origin, "change"))  # now with vectors, or without
             return
-        self.plan.relabelled.append(Relabel(before.document, base if same else label, origin))
-        if same:
-            self.plan.reworded.add(before.document)
+        for name in self.whole([before.document]):
+            said = origin if name == before.document else inherited(origin, before.document)
+            self.plan.relabelled.append(Relabel(name, base if same else label, said))
+            if same:
+                self.plan.reworded.add(name)
 
     def outage(self, vanished: Sequence[str]) -> None:
         if self.allowed or not self.known:

@@ -148,7 +148,7 @@ class DocumentState:
 
 
 def _version(row: Any) -> VersionState:
-    return VersionState(*row[:-1], tuple(row[-1].splitlines()))
+    return replace(VersionState(*row[:15]), notes=tuple(row[15].splitlines()))
 
 
 class Catalog:

@@ -158,6 +158,7 @@ class Work:
     action: Literal["add", "change"]
     renamed_from: str | None = None
     asset: Asset | None = None
+    inside: bool = False  # it lies in another document
 
 
 @dataclass(frozen=True, slots=True)
