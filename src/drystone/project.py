@@ -11,6 +11,7 @@ import base64
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from drystone import flow, settings
 from drystone.errors import NotFound, ProofFailed, Refused, UsageError
-from drystone.records import Actor, Answer, Hit, Hits, Label, Relabel, Report
+from drystone.records import Actor, Answer, Choosing, Hit, Hits, Label, Relabel, Report, format_time
 from drystone.records.document import COUNTS
 
 if TYPE_CHECKING:
@@ -141,10 +142,91 @@ class Project:
                 looked=f"We read {self.folder / settings.FILE}.",
                 todo="Add a [[sources]] block.",
             )
-        reports = [
-            flow.ingest(source, house=self.house, actor=who, allow_mass_removal=allow_mass_removal) for source in chosen
-        ]
+        reports = []
+        for source in chosen:
+            report = flow.ingest(source, house=self.house, actor=who, allow_mass_removal=allow_mass_removal)
+            alarm = self._quarantined(source.name)["alarm"]
+            reports.append(replace(report, notes=(alarm, *report.notes)) if alarm else report)
         return total(reports, tuple(s.name for s in chosen))
+
+    # -- quarantine ----------------------------------------------------------------------------------
+    def quarantine(self, *sources: str, actor: str | None = None) -> list[dict[str, Any]]:
+        """What could not come in, of the sources that the actor may ingest (all of them, if none is named).
+
+        Each with ``document``, ``kind``, ``reason``, ``since``, ``inside`` (what it lies in), ``ignored`` and
+        ``ignored_by``.
+        """
+        who = self.actor(actor)
+        chosen = [self.settings.source(name) for name in sources] or list(self.settings.sources)
+        found = []
+        for source in chosen:
+            if sources:
+                self.house.policy.require(who, "ingest", owner=source.owner)
+            elif not self.house.policy.decide(who, "ingest", owner=source.owner):
+                continue
+            found += [
+                {
+                    "document": name, "source": source.name, "kind": lies.failure.kind, "reason": lies.failure.reason,
+                    "since": format_time(lies.since), "inside": lies.parent, "ignored": lies.ignored,
+                    "ignored_by": lies.ignored_by,
+                }
+                for name, lies in self.house.ledger.catalog.failures(source.name).items()
+            ]  # fmt: skip
+        return found
+
+    def ignore(self, document: str, reason: str, *, actor: str | None = None) -> None:
+        """Leave a document in quarantine and count it no more, until its bytes change. An empty reason undoes it."""
+        self._lying(document, self.actor(actor))
+        with self.house.ledger.run("quarantine", actor=self.actor(actor), document=document) as run:
+            self.house.ledger.catalog.ignore(document, reason.strip(), run.actor.name)
+            run.close(action="ignore" if reason.strip() else "count again", reason=reason.strip())
+
+    def retry(self, document: str, *, parser: str = "", password: str = "", actor: str | None = None) -> Report:
+        """Read a document again, by another parser or with a password of its own, from now on.
+
+        ``parser``: one that is installed; empty: the one that name and bytes choose. ``password``: where it lies
+        (``env:NAME``, ``file:PATH``). It need not be in quarantine: one that came in badly may be read otherwise too.
+        """
+        from drystone.ingest.media import readers
+
+        who = self.actor(actor)
+        source = self._lying(document, who, or_there=True)
+        if parser and parser not in readers():
+            raise UsageError(f"There is no parser {parser!r}.", looked=f"Installed: {', '.join(readers())}.")
+        if password:
+            self.settings.secret(password, "the password")
+        with self.house.ledger.run("quarantine", actor=who, document=document) as run:
+            self.house.ledger.catalog.choose(document, Choosing(parser, password), who.name)
+            run.close(action="retry", parser=parser, password=password)
+        return self.ingest(source, actor=who.name)
+
+    def _lying(self, document: str, who: Actor, *, or_there: bool = False) -> str:
+        """The source of a document in quarantine that the actor may ingest; what they may not does not seem to be."""
+        name = document.partition(":")[0]
+        source = next((s for s in self.settings.sources if s.name == name), None)
+        if source is not None and self.house.policy.decide(who, "ingest", owner=source.owner):
+            there = or_there and self.house.ledger.catalog.document(_written(document)) is not None
+            if there or document in self.house.ledger.catalog.failures(name):
+                return name
+        raise NotFound(f"There is no document {document!r} in quarantine.", todo="`drystone quarantine` lists them.")
+
+    def _quarantined(self, source: str) -> dict[str, Any]:
+        """Counts of one source, and what must be said loudly, or an empty text."""
+        catalog = self.house.ledger.catalog
+        lies = catalog.failures(source).values()
+        kinds = Counter(q.failure.kind for q in lies if not q.ignored)
+        documents, failed = len(catalog.known(source)), sum(kinds.values())
+        share, alarm = failed / max(documents + failed, 1), ""
+        if share > float(self.settings["ingest.quarantine_share"]):
+            what = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
+            alarm = (
+                f"WARNING: {failed} of {documents + failed} documents of {source} ({share:.0%}) are in quarantine "
+                f"and answer nothing: {what}. `drystone quarantine` lists them."
+            )
+        return {
+            "documents": documents, "quarantined": failed, "ignored": len(lies) - failed, "kinds": dict(kinds),
+            "with_notes": catalog.noted(source), "alarm": alarm,
+        }  # fmt: skip
 
     def search(
         self,
@@ -319,8 +401,7 @@ class Project:
             found["sources"] = [
                 {
                     "name": source.name,
-                    "documents": len(house.ledger.catalog.known(source.name)),
-                    "quarantined": len(house.ledger.catalog.failures(source.name)),
+                    **self._quarantined(source.name),
                     "last_ingested": house.ledger.last_run("ingest", source.name),
                 }
                 for source in self.settings.sources

@@ -89,6 +89,21 @@ def parser() -> argparse.ArgumentParser:
     p = add("replay", "record:passport_replay", "ask again as of then and compare", asker, into=passport)
     p.add_argument("ref", metavar="ID")
 
+    quarantine = commands.add_parser("quarantine", help="what could not come in: list, retry, ignore").add_subparsers(
+        dest="verb", metavar="list|retry|ignore", required=True, parser_class=_Parser
+    )
+    p = add("list", "quarantine:show", "what lies in quarantine, and why", asker, into=quarantine)
+    p.add_argument("sources", nargs="*", metavar="SOURCE")
+    p.add_argument("--kind", metavar="KIND", help="only those of this kind: encrypted, malformed, ...")
+    p.add_argument("--ignored", action="store_true", help="those that somebody decided to ignore, too")
+    p = add("retry", "quarantine:retry", "read a document again, from now on in this way", asker, into=quarantine)
+    p.add_argument("document", metavar="DOCUMENT")
+    p.add_argument("--parser", default="", metavar="NAME", help="another parser than name and bytes choose")
+    p.add_argument("--password", default="", metavar="env:NAME|file:PATH", help="where its password lies")
+    p = add("ignore", "quarantine:ignore", "count it no more, until its bytes change", asker, into=quarantine)
+    p.add_argument("document", metavar="DOCUMENT")
+    p.add_argument("--reason", default="", metavar="TEXT", help="why it may stay outside; empty: count it again")
+
     p = add("why", "knowledge:why", "may this actor read the document, and which clause decides", asker)
     p.add_argument("document", metavar="DOCUMENT")
     p.add_argument("--purpose", metavar="P")

@@ -128,11 +128,11 @@ def status(options: argparse.Namespace) -> int:
         ]
         for s in found["sources"]:
             lines.append(
-                f"  {s['name']}: {s['documents']} documents, {s['quarantined']} in quarantine, "
+                f"  {s['name']}: {s['documents']} documents ({s['with_notes']} of them with notes), "
+                f"{s['quarantined']} in quarantine ({s['ignored']} more ignored), "
                 f"last ingested {s['last_ingested'] or 'never'}"
             )
-            if s["quarantined"] > 0.05 * max(s["documents"] + s["quarantined"], 1):
-                lines.append(f"  {s['name']}: MORE THAN 5 % OF THE DOCUMENTS ARE IN QUARANTINE")
+            lines += [f"  {s['alarm']}"] if s["alarm"] else []
         emit(options, found, *lines)
         return OK
 
