@@ -1,0 +1,43 @@
+"""Places: what is written is read back, cells count as a spreadsheet does, a row of a table has its own cells."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drystone.records.place import LONGEST, cells, corners, frame, narrowed, parts, place
+
+
+@given(st.text(max_size=80), st.integers(1, 10**6), st.integers(1, 20_000), st.floats(0, 1e6))
+def test_what_is_written_is_read_back(sheet: str, row: int, column: int, start: float) -> None:
+    where = cells(row, column, row + 3, column + 1)
+    text = place(sheet=sheet, cells=where, start_s=start)
+    assert "\n" not in text and len(text) <= LONGEST or len(sheet) > 60
+    found = parts(text)
+    assert found.get("sheet", "") == " ".join(sheet.split()) and abs(found.get("start_s", 0) - start) <= 0.01
+    assert corners(found["cells"]) == (row, column, row + 3, column + 1)
+    assert parts(frame(text)).keys() <= {"sheet"}
+
+
+def test_cells_count_as_a_spreadsheet_does() -> None:
+    assert [cells(1, n, 1, n) for n in (1, 26, 27, 52, 53, 702, 703)] == ["A1", "Z1", "AA1", "AZ1", "BA1", "ZZ1", "AAA1"]
+    assert corners("B2") == (2, 2, 2, 2) and corners("B2:D9") == (2, 2, 9, 4)
+    for wrong in ("", "2B", "b2", "B", "B2:"):
+        with pytest.raises(ValueError):
+            corners(wrong) if wrong != "B2:" else corners("B2:C")
+
+
+def test_only_known_keys_and_what_is_no_place_is_none() -> None:
+    with pytest.raises(KeyError):
+        place(colour="red")
+    assert place(slide=None, sheet="") == "" and parts("") == {} and parts("slide=x&sheet=A") == {"sheet": "A"}
+
+
+def test_a_row_has_its_own_cells_and_a_mixed_passage_keeps_all() -> None:
+    passage = "Item: tea | Price: 3\nItem: pot | Price: 30\nItem: mat | Price: 9"
+    at = passage.index("Item: pot")
+    assert narrowed("sheet=Prices&cells=A2:B4", passage, at, at + 5) == "sheet=Prices&cells=A3:B3"
+    assert narrowed("sheet=Prices&cells=A2:B4", passage, at, len(passage)) == "sheet=Prices&cells=A3:B4"
+    assert narrowed("sheet=Prices&cells=A2:B9", passage, at, at + 5) == "sheet=Prices&cells=A2:B9"
+    assert narrowed("slide=3", passage, at, at + 5) == "slide=3"
