@@ -17,7 +17,7 @@ META: dict[str, Any] = {"document": "d:x", "source": "d", "media_type": "text/pl
 
 
 def files(lake: Lake) -> list[Path]:
-    return [p for p in lake.blobs.folder.rglob("*") if p.is_file()]
+    return [p for p in lake.blobs.shelf.folder.rglob("*") if p.is_file()]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -63,7 +63,7 @@ def test_any_change_of_the_file_is_noticed(lake: Lake, monkeypatch: Any) -> None
 
 def test_another_blobs_file_is_noticed(lake: Lake) -> None:
     one, two = lake.keep(b"one", **META), lake.keep(b"two", **META)
-    lake.blobs._path(one.digest).write_bytes(lake.blobs._path(two.digest).read_bytes())
+    lake.blobs.shelf.path(one.digest[2:]).write_bytes(lake.blobs.shelf.path(two.digest[2:]).read_bytes())
     with pytest.raises(DigestMismatch):
         lake.bytes(one.digest)
 
@@ -94,7 +94,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(lake: Lake, monkeypatch: Any)
 
 def test_unfinished_files_are_swept_when_they_are_old(lake: Lake) -> None:
     lake.keep(b"kept", **META)
-    (folder,) = [p for p in lake.blobs.folder.iterdir() if p.is_dir()]
+    (folder,) = [p for p in lake.blobs.shelf.folder.iterdir() if p.is_dir()]
     for name, age in (("old.new", 7200), ("young.new", 0)):
         path = folder / name
         path.write_bytes(b"half")

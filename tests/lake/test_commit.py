@@ -229,5 +229,5 @@ def test_every_table_names_its_key_and_is_private(lake: Lake, run: Any) -> None:
     for table, version in pointer.tables.items():
         field = lake.tables.open(table, version).schema.field(0)
         assert field.metadata[b"lance-schema:unenforced-primary-key"] == b"true", table
-    for folder in (lake.folder, lake.leases, lake.blobs.folder):
+    for folder in (lake.folder, lake.leases, lake.blobs.shelf.folder):
         assert folder.stat().st_mode & 0o777 == 0o700

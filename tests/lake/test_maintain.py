@@ -36,7 +36,7 @@ def test_a_compacted_lake_holds_the_same(opened: Callable[..., Lake], run: Any, 
     assert content(lake) == before
     for table, version in report.pointer.tables.items():
         assert lake.tables.versions(table) == [version]
-        assert len(list((lake.tables.path(table) / "data").iterdir())) == 1
+        assert len(list((Path(lake.tables.uri(table)) / "data").iterdir())) == 1
     with lake.reader() as reader:
         numbers = reader.chunk_rows().chunk
         assert [c.text for c in reader.chunks(numbers[[7, 0]].tolist())] == ["other3 hen", "word0 fox"]
@@ -77,11 +77,13 @@ def test_what_a_crash_left_is_swept(opened: Callable[..., Lake], run: Any, monke
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(lake.ledger.catalog, "apply", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         lake.commit(rows(lake, "k2", {"b": ["two", "three"]}), run)
-    stray = lake.tables.path("chunks") / "data" / "never-named.lance"
+    stray = Path(lake.tables.uri("chunks")) / "data" / "never-named.lance"
     stray.write_bytes(b"half a fragment")
     assert lake.maintain().orphans == 2 + 2 + 1 + 2  # chunks, vectors, document, postings
     assert not stray.exists() and [c["document"] for c in content(lake)] == ["docs:a"]
-    assert all(len(list((lake.tables.path(t) / "data").iterdir())) == 1 for t in lake.ledger.catalog.pointer().tables)
+    assert all(
+        len(list((Path(lake.tables.uri(t)) / "data").iterdir())) == 1 for t in lake.ledger.catalog.pointer().tables
+    )
 
 
 CHILD = """

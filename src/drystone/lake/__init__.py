@@ -8,6 +8,7 @@ readers see one pointer under a lease; several processes may write and read at o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from drystone.lake.columns import Columns
 from drystone.lake.leases import Lease, locked
 from drystone.lake.reader import Reader
 from drystone.lake.rows import ChunkRows, ChunkText, DocumentText, MaintenanceReport, Rows, Segment
+from drystone.lake.shelf import Files, Objects
+from drystone.lake.storage import Bucket
 from drystone.lake.tables import Tables
 from drystone.ledger.store import private_folder
 from drystone.records import Asset
@@ -31,12 +34,14 @@ __all__ = ["ChunkRows", "ChunkText", "DocumentText", "Lake", "MaintenanceReport"
 
 
 class Lake:
-    """Blobs and tables in one state folder. Thread-safe."""
+    """Blobs and tables, in the state folder or in the bucket that ``project.state`` names. Thread-safe."""
 
     def __init__(self, state: Path, *, ledger: Ledger, settings: Settings) -> None:
         self.ledger, self.settings = ledger, settings
         self.folder, self.leases = Path(state) / "lake", Path(state) / "leases"
-        for folder in (self.folder, self.leases, Path(state) / "blobs"):
+        bucket = Bucket(settings) if settings.bucket else None
+        blobs = Path(state) / "blobs"
+        for folder in (self.folder, self.leases, *([] if bucket else [blobs])):
             try:
                 private_folder(folder)
             except OSError as error:
@@ -45,17 +50,19 @@ class Lake:
                     looked=f"We tried {folder}: {error.strerror}.",
                     todo="Check project.state, free space and permissions.",
                 ) from error
-        self.blobs = Blobs(Path(state) / "blobs", ledger)
-        self.tables = Tables(self.folder)
+        self.blobs = Blobs(Objects(bucket) if bucket else Files(blobs), ledger)
+        self.tables = Tables(bucket or self.folder)
         self.columns = Columns(self.tables)
 
     # -- bytes --------------------------------------------------------------------------------------
     def keep(self, data: bytes, *, document: str, source: str, media_type: str, title: str, fingerprint: str) -> Asset:
         """Keep an asset's bytes, encrypted; equal bytes are kept once."""
-        return Asset(document, source, self.blobs.keep(data), len(data), media_type, title, fingerprint)
+        (digest,) = self.keep_many([data])
+        return Asset(document, source, digest, len(data), media_type, title, fingerprint)
 
     def keep_many(self, datas: Sequence[bytes]) -> list[str]:
         """The same for several at once: their digests, in order."""
+        self.tables.own(self.ledger.keys.origin)
         return self.blobs.keep_many(datas)
 
     def bytes(self, digest: str) -> bytes:
@@ -101,14 +108,19 @@ class Lake:
         return logical.rows(self, commit)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes on disk, by table and of the blobs."""
-        found = {path.stem: sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-                 for path in sorted(self.folder.glob("*.lance"))}  # fmt: skip
-        return {**found, "blobs": self.blobs.size()}
+        """Bytes stored, by table and of the blobs. In a bucket everything is listed for it."""
+        return {**self.tables.sizes(), "blobs": self.blobs.size()}
 
-    def writing(self) -> Any:
-        """The writers' lock, for one process and thread at a time; ``Busy`` after ``ingest.lock_wait_s``."""
-        return locked(self.folder / "write.lock", float(self.settings["ingest.lock_wait_s"]))
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """The writers' lock, for one process and thread at a time; ``Busy`` after ``ingest.lock_wait_s``.
+
+        It is the kernel's and lies beside the ledger, also where the tables lie in a bucket: whoever has this ledger
+        has this lock, and another ledger is refused the bucket.
+        """
+        self.tables.own(self.ledger.keys.origin)
+        with locked(self.folder / "write.lock", float(self.settings["ingest.lock_wait_s"])):
+            yield
 
     def close(self) -> None:
         self.tables.close()

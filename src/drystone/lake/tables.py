@@ -2,9 +2,9 @@
 
 Guarantees: rows are only ever appended; every table carries primary-key metadata; ``append`` builds on the version
 that it is told, so rows above it (a crashed writer's) vanish instead of joining the next commit; when it returns, the
-new version's files are on disk. Row order is append order, and compaction keeps it. Whatever the engine or the disk
-refuses becomes ``StateUnavailable`` without a word of the rows' content. The caller holds the writers' lock for
-everything but reads.
+new version's files are on disk, or acknowledged by the store. Row order is append order, and compaction keeps it.
+Whatever the engine, the disk or the store refuses becomes ``StateUnavailable`` without a word of the rows' content or
+of a key. The caller holds the writers' lock for everything but reads.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drystone.errors import StateUnavailable, UsageError
+from drystone.lake.storage import Bucket, spoken
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 KEY = {"lance-schema:unenforced-primary-key": "true"}
 VECTORS = "vectors-"
 OPEN = 16  # datasets kept open
+INDEX_CACHE, METADATA_CACHE = 1 << 20, 64 << 20  # bytes; there is no index
 PLAIN: Literal["2.0"] = "2.0"  # this layout loads vectors in half the processor time of the newest (bench/lake.py)
 
 
@@ -117,10 +119,12 @@ def shaped(table: str, rows: pa.Table) -> pa.Table:
 
 
 class Tables:
-    """Lance tables in one folder, opened by version."""
+    """Lance tables in one folder or bucket, opened by version."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, where: Path | Bucket) -> None:
+        self.where = where
+        self._session: Any = None
+        self._owned = False
         self._open: dict[tuple[str, int], Any] = {}
         self._last: dict[str, tuple[int, int]] = {}  # by table: a version and its last chunk's number
         self._lock = threading.Lock()
@@ -130,18 +134,61 @@ class Tables:
             raise UsageError(f"{table!r} cannot name a table.")
         return table
 
-    def path(self, table: str) -> Path:
-        return self.folder / f"{self.named(table).replace(':', '-')}.lance"
+    def uri(self, table: str) -> str:
+        folder = self.where if isinstance(self.where, Path) else f"{self.where.url}/lake"
+        return f"{folder}/{self.named(table).replace(':', '-')}.lance"
 
-    def open(self, table: str, version: int) -> Any:
-        """The table as it was at ``version``."""
+    def _dataset(self, table: str, version: int | None = None) -> Any:
+        import lance
+
+        return lance.dataset(self.uri(table), version=version, **self._reach())
+
+    def _reach(self) -> dict[str, Any]:
+        """One session for all tables keeps what it read of files, and its connections."""
         import lance
 
         with self._lock:
+            if self._session is None:
+                self._session = lance.Session(INDEX_CACHE, METADATA_CACHE)  # type: ignore[attr-defined]
+        options = self.where.lance() if isinstance(self.where, Bucket) else None
+        return {"session": self._session, "storage_options": options}
+
+    def own(self, ledger: str) -> None:
+        """Make sure, once a process, that the bucket's prefix is ``ledger``'s. ``StateUnavailable`` if it is another's.
+
+        The marker is an empty table, because a table is created by a conditional write: of two that try at once one
+        makes it and the other finds it. A folder belongs to the ledger beside it.
+        """
+        if self._owned or not isinstance(self.where, Bucket):
+            return
+        import lance
+        import pyarrow as pa
+
+        uri = f"{self.where.url}/ledger.lance"
+        mark = pa.schema([pa.field("empty", pa.bool_())], metadata={"drystone.ledger": ledger}).empty_table()
+        with spoken(uri):
+            try:
+                found = lance.write_dataset(mark, uri, mode="create", **self._reach())
+            except OSError as error:
+                if "already exists" not in str(error):
+                    raise
+                found = lance.dataset(uri, version=1, **self._reach())
+            owner = (found.schema.metadata or {}).get(b"drystone.ledger", b"").decode()
+        if owner != ledger:
+            raise StateUnavailable(
+                f"{self.where.url} belongs to another ledger ({owner}); nothing was written.",
+                looked=f"This project's is {ledger}.",
+                todo="Give each project a prefix of its own. All writers of one project share one state folder.",
+            )
+        self._owned = True
+
+    def open(self, table: str, version: int) -> Any:
+        """The table as it was at ``version``."""
+        with self._lock:
             found = self._open.get((table, version))
         if found is None:
-            with _engine(table):
-                found = lance.dataset(str(self.path(table)), version=version)
+            with self._engine(table):
+                found = self._dataset(table, version)
             self._remember(table, version, found)
         return found
 
@@ -156,7 +203,7 @@ class Tables:
     ) -> pa.Table:
         """Columns in row order, from row ``offset`` or where ``filter`` holds."""
         dataset = self.open(table, version)
-        with _engine(table):
+        with self._engine(table):
             there = _there(dataset, columns)
             found: pa.Table = dataset.to_table(columns=there, filter=filter, offset=offset or None)
         return _with_nulls(table, found, columns)
@@ -164,14 +211,14 @@ class Tables:
     def take(self, table: str, version: int, offsets: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Rows by offset, in the order asked."""
         dataset = self.open(table, version)
-        with _engine(table):
+        with self._engine(table):
             found: pa.Table = dataset.take(list(offsets), columns=_there(dataset, columns))
         return _with_nulls(table, found, columns)
 
     def vectors(self, table: str, version: int, offset: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Numbers (n,) and vectors (n, d) in row order, from row ``offset``; one copy, batch by batch."""
         dataset = self.open(table, version)
-        with _engine(table):
+        with self._engine(table):
             n = max(0, int(dataset.count_rows()) - offset)
             chunk = np.empty(n, np.int64)
             vectors = np.empty((n, dataset.schema.field("vector").type.list_size), np.float32)
@@ -196,77 +243,80 @@ class Tables:
 
     def append(self, table: str, rows: pa.Table, at: int | None) -> int:
         """Append to version ``at`` (``None``: the table is new) and return the new version, durable."""
-        import lance
-
-        path = self.path(table)
-        with _engine(table):
-            before = _files(path)
-            if at is not None:
-                settled = self.settle(table, at)[0]
-                new = [field for field in rows.schema if field.name not in settled.schema.names]
-                if new:  # a column that a later release brought is empty in the rows before
-                    settled.add_columns(new)
-                dataset = lance.write_dataset(rows, settled, schema=rows.schema, mode="append")
-            else:
-                dataset = lance.write_dataset(
-                    rows,
-                    str(path),
-                    schema=rows.schema,
-                    mode="overwrite" if path.exists() else "create",
-                    data_storage_version=PLAIN if table.startswith(VECTORS) else None,
-                )
-                _sync({path, path.parent})
-            _sync(_files(path) - before)
+        with self._writing(table, new=at is None):
+            dataset = self._create(table, rows) if at is None else self._add(table, rows, at)
         version = int(dataset.version)
         self._remember(table, version, dataset)
         if "chunk" in rows.schema.names:
             self._last[table] = (version, rows["chunk"][-1].as_py())
         return version
 
+    def _create(self, table: str, rows: pa.Table) -> Any:
+        import lance
+
+        layout: Any = PLAIN if table.startswith(VECTORS) else None
+        for mode in ("create", "overwrite"):  # what is there already, a writer left that died before its commit
+            try:
+                return lance.write_dataset(
+                    rows, self.uri(table), schema=rows.schema, mode=mode, data_storage_version=layout, **self._reach()
+                )
+            except OSError as error:
+                if mode == "overwrite" or "already exists" not in str(error):
+                    raise
+
+    def _add(self, table: str, rows: pa.Table, at: int) -> Any:
+        """Nobody is asked beforehand what is above ``at``: that the new version is the next one says it."""
+        import lance
+
+        pointed = self.open(table, at)
+        new = [field for field in rows.schema if field.name not in pointed.schema.names]
+        if not new:
+            try:
+                dataset = lance.write_dataset(rows, pointed, schema=rows.schema, mode="append")
+                if dataset.version == at + 1:
+                    return dataset
+            except OSError:
+                if pointed.latest_version == at:
+                    raise
+        settled = self.settle(table, at)[0]
+        if new:  # a column that a later release brought is empty in the rows before
+            settled.add_columns(new)
+        return lance.write_dataset(rows, settled, schema=rows.schema, mode="append")
+
     def settle(self, table: str, at: int) -> tuple[Any, int]:
         """The newest dataset, with the rows of version ``at``: what a crashed writer left above is put aside.
 
         Also how many rows went, usually none.
         """
-        import lance
-
-        with _engine(table):
+        with self._engine(table):
             pointed = self.open(table, at)
             if pointed.latest_version == at:
                 return pointed, 0
-            orphans = lance.dataset(str(self.path(table))).count_rows() - pointed.count_rows()
-            restored = lance.dataset(str(self.path(table)), version=at)
-            restored.restore()  # type: ignore[no-untyped-call]
+            orphans = self._dataset(table).count_rows() - pointed.count_rows()
+            restored = self._dataset(table, at)
+            restored.restore()
             return restored, int(orphans)
 
     def versions(self, table: str) -> list[int]:
         """Every version there is, ascending."""
-        import lance
-
-        with _engine(table):
-            return sorted(v["version"] for v in lance.dataset(str(self.path(table))).versions())
+        with self._engine(table):
+            return sorted(v["version"] for v in self._dataset(table).versions())
 
     def fragments(self, table: str, version: int) -> int:
         return len(self.open(table, version).get_fragments())
 
     def compact(self, table: str, at: int) -> int:
         """Merge small fragments; the new version has the same rows in the same order."""
-        import lance
-
-        path = self.path(table)
-        with _engine(table):
-            before = _files(path)
-            dataset = lance.dataset(self.settle(table, at)[0].uri)
+        with self._writing(table):
+            self.settle(table, at)
+            dataset = self._dataset(table)
             dataset.optimize.compact_files()
-            _sync(_files(path) - before)
         return int(dataset.version)
 
     def clean(self, table: str, keep: set[int]) -> tuple[int, int]:
         """Remove every version but ``keep`` and the newest, and files no version names: (versions, bytes)."""
-        import lance
-
-        with _engine(table):
-            dataset = lance.dataset(str(self.path(table)))
+        with self._engine(table):
+            dataset = self._dataset(table)
             gone = [v["version"] for v in dataset.versions() if v["version"] not in keep]
             gone = [v for v in gone if v != dataset.version]
             which: dict[str, Any] = {"versions": gone} if gone else {"older_than": timedelta(days=36500)}  # no version
@@ -276,9 +326,43 @@ class Tables:
                 self._open.pop((table, version), None)
         return int(stats.old_versions), int(stats.bytes_removed)
 
+    @contextmanager
+    def _engine(self, table: str) -> Iterator[None]:
+        if isinstance(self.where, Bucket):
+            with spoken(f"the table {table} in {self.where.url}"):
+                yield
+            return
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            full = any(word in str(error) for word in ("No space left", "os error 28", "quota"))
+            raise StateUnavailable(
+                f"The table {table} could not be used{': the disk is full' if full else ''}.",
+                looked=f"The engine said {type(error).__name__}.",
+                todo="Free space, or check that this process may write to the state folder; nothing was committed.",
+            ) from error
+
+    @contextmanager
+    def _writing(self, table: str, *, new: bool = False) -> Iterator[None]:
+        """What is written inside outlives a power cut: a store said so, and Lance, which renames only, is helped."""
+        with self._engine(table):
+            path = None if isinstance(self.where, Bucket) else Path(self.uri(table))
+            before = set() if path is None else _files(path)
+            yield
+            if path is not None:
+                _sync((_files(path) - before) | ({path, path.parent} if new else set()))
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes by table."""
+        if isinstance(self.where, Bucket):
+            return self.where.sizes("lake")
+        return {path.stem: sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+                for path in sorted(self.where.glob("*.lance"))}  # fmt: skip
+
     def close(self) -> None:
         with self._lock:
             self._open.clear()
+            self._session = None
 
 
 def _there(dataset: Any, columns: Sequence[str]) -> list[str]:
@@ -297,19 +381,6 @@ def _with_nulls(table: str, found: pa.Table, columns: Sequence[str]) -> pa.Table
         if name not in found.schema.names:
             found = found.append_column(name, pa.nulls(len(found), kinds.field(name).type))
     return found.select(list(columns))
-
-
-@contextmanager
-def _engine(table: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        full = any(word in str(error) for word in ("No space left", "os error 28", "quota"))
-        raise StateUnavailable(
-            f"The table {table} could not be used{': the disk is full' if full else ''}.",
-            looked=f"The engine said {type(error).__name__}.",
-            todo="Free space, or check that this process may write to the state folder; nothing was committed.",
-        ) from error
 
 
 def _files(path: Path) -> set[Path]:
