@@ -11,7 +11,9 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 Engine = Callable[[str], str]
 
@@ -30,7 +32,209 @@ def markitdown() -> Engine:
     return lambda path: str(reader.convert_local(path).markdown)
 
 
-ENGINES: dict[str, Callable[[], Engine]] = {f.__name__.replace("_", "-"): f for f in (kreuzberg, markitdown)}
+def python_docx() -> Engine:
+    from docx import Document
+    from docx.table import Table
+
+    def read(path: str) -> str:
+        lines = []
+        for item in Document(path).iter_inner_content():
+            if isinstance(item, Table):
+                lines += [" | ".join(cell.text for cell in row.cells) for row in item.rows]
+            else:
+                lines.append(item.text)
+        return "\n".join(lines)
+
+    return read
+
+
+def docx2txt() -> Engine:
+    import docx2txt
+
+    return lambda path: str(docx2txt.process(path))
+
+
+def python_pptx() -> Engine:
+    from pptx import Presentation
+
+    def shape(one: Any) -> list[str]:
+        if one.shape_type == 6:  # a group
+            return [line for inner in one.shapes for line in shape(inner)]
+        if one.has_table:
+            return [" | ".join(cell.text for cell in row.cells) for row in one.table.rows]
+        return [one.text_frame.text] if one.has_text_frame else []
+
+    return lambda path: "\n".join(
+        line for slide in Presentation(path).slides for one in slide.shapes for line in shape(one)
+    )
+
+
+def openpyxl() -> Engine:
+    from openpyxl import load_workbook
+
+    def read(path: str) -> str:
+        book = load_workbook(path, read_only=True, data_only=True)
+        rows = (row for sheet in book.worksheets for row in sheet.iter_rows(values_only=True))
+        return "\n".join(" | ".join(str(value) for value in row if value is not None) for row in rows)
+
+    return read
+
+
+def python_calamine() -> Engine:
+    from python_calamine import CalamineWorkbook
+
+    def read(path: str) -> str:
+        book = CalamineWorkbook.from_path(path)
+        rows = (row for name in book.sheet_names for row in book.get_sheet_by_name(name).to_python())
+        return "\n".join(" | ".join(str(value) for value in row if value != "") for row in rows)
+
+    return read
+
+
+def odfpy() -> Engine:
+    from odf.opendocument import load
+    from odf.table import TableRow
+    from odf.teletype import extractText
+    from odf.text import H, P
+
+    def lines(node: Any) -> Iterator[str]:
+        for child in node.childNodes:
+            if getattr(child, "qname", None) in (P().qname, H().qname):
+                yield extractText(child)
+            elif getattr(child, "qname", None) == TableRow().qname:
+                yield " | ".join(" ".join(lines(cell)) for cell in child.childNodes)
+            elif hasattr(child, "childNodes"):
+                yield from lines(child)
+
+    return lambda path: "\n".join(lines(load(path).body))
+
+
+def striprtf() -> Engine:
+    from striprtf.striprtf import rtf_to_text
+
+    return lambda path: str(rtf_to_text(Path(path).read_text("latin-1"), errors="replace"))
+
+
+def beautifulsoup4() -> Engine:
+    from bs4 import BeautifulSoup
+
+    def read(path: str) -> str:
+        soup = BeautifulSoup(Path(path).read_bytes(), "lxml")
+        for tag in soup(["script", "style", "template", "head"]):
+            tag.decompose()
+        return str(soup.get_text("\n", strip=True))
+
+    return read
+
+
+def trafilatura() -> Engine:
+    from trafilatura import extract
+
+    return lambda path: extract(Path(path).read_bytes(), include_tables=True, favor_recall=True) or ""
+
+
+def lxml() -> Engine:
+    from lxml import etree
+
+    def read(path: str) -> str:
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=True)
+        return "\n".join(t for t in etree.parse(path, parser).getroot().itertext() if t.strip())
+
+    return read
+
+
+def pypdfium2() -> Engine:
+    from pypdfium2 import PdfDocument
+
+    def read(path: str) -> str:
+        document, pages = PdfDocument(path), []
+        for page in document:
+            text = page.get_textpage()
+            pages.append(text.get_text_bounded())
+            text.close()
+            page.close()
+        document.close()
+        return "\n".join(pages)
+
+    return read
+
+
+def pypdf() -> Engine:
+    from pypdf import PdfReader
+
+    return lambda path: "\n".join(page.extract_text() for page in PdfReader(path).pages)
+
+
+def pdfminer_six() -> Engine:
+    from pdfminer.high_level import extract_text
+
+    return lambda path: str(extract_text(path))
+
+
+def extract_msg() -> Engine:
+    from extract_msg import openMsg
+
+    def read(path: str) -> str:
+        with openMsg(path) as mail:
+            return "\n".join(str(part or "") for part in (mail.subject, mail.sender, mail.to, mail.date, mail.body))
+
+    return read
+
+
+def stdlib() -> Engine:
+    """What Python itself reads: text, comma-separated values, mail, JSON."""
+    import csv
+    import email
+    import email.policy
+
+    def mail(path: str) -> str:
+        message = email.message_from_bytes(Path(path).read_bytes(), policy=email.policy.default)
+        body = message.get_body(("plain", "html"))
+        heads = [f"{name}: {message[name]}" for name in ("Subject", "From", "To", "Date")]
+        return "\n".join([*heads, body.get_content() if body else ""])
+
+    def read(path: str) -> str:
+        if path.endswith(".eml"):
+            return mail(path)
+        text = Path(path).read_text("utf-8", "replace")
+        if path.endswith((".csv", ".tsv")):
+            dialect = csv.Sniffer().sniff(text[:4096], ",;|\t")
+            return "\n".join(" | ".join(row) for row in csv.reader(text.splitlines(), dialect))
+        return json.dumps(json.loads(text), indent=1) if path.endswith(".json") else text
+
+    return read
+
+
+def langchain() -> Engine:
+    """LangChain's loaders by ending, those that need no ``unstructured``."""
+    from langchain_community import document_loaders as loaders
+
+    by_suffix: dict[str, Callable[[str], Any]] = {
+        ".pdf": loaders.PyPDFium2Loader,
+        ".docx": loaders.Docx2txtLoader,
+        ".csv": loaders.CSVLoader,
+        ".html": loaders.BSHTMLLoader,
+        **dict.fromkeys((".txt", ".md", ".json", ".eml", ".xml"), lambda path: loaders.TextLoader(path, encoding="utf-8")),
+    }  # fmt: skip
+    return lambda path: "\n".join(d.page_content for d in by_suffix[Path(path).suffix](path).load())
+
+
+def llamaindex() -> Engine:
+    """``SimpleDirectoryReader`` with llama-index-readers-file: it chooses by ending, else reads as text."""
+    from llama_index.core import SimpleDirectoryReader
+
+    return lambda path: "\n".join(
+        d.text for d in SimpleDirectoryReader(input_files=[path], raise_on_error=True).load_data()
+    )
+
+
+ENGINES: dict[str, Callable[[], Engine]] = {
+    f.__name__.replace("_", "-"): f
+    for f in (
+        kreuzberg, markitdown, python_docx, docx2txt, python_pptx, openpyxl, python_calamine, odfpy, striprtf,
+        beautifulsoup4, trafilatura, lxml, pypdfium2, pypdf, pdfminer_six, extract_msg, stdlib, langchain, llamaindex,
+    )
+}  # fmt: skip
 
 
 def weigh(distribution: str) -> float:

@@ -153,6 +153,7 @@ def summary(scored: Sequence[Scored]) -> dict[str, Any]:
     return {
         "files": len(scored),
         "f1": scoring.mean([s.bag.f1 for s in scored]),
+        "f1_distinct": scoring.mean([s.bag.distinct for s in scored]),
         "precision": scoring.mean([s.bag.precision for s in scored]),
         "recall": scoring.mean([s.bag.recall for s in scored]),
         "cell_recall": scoring.mean([s.cells for s in scored if s.cells is not None]),
@@ -189,10 +190,12 @@ def fidelity(engines: Sequence[str], formats: Sequence[str]) -> dict[str, Any]:
 
 
 def tell(engine: str, found: dict[str, Any]) -> None:
-    say(f"\n{engine:<14}{'files':>6}{'F1':>8}{'prec':>8}{'rec':>8}{'cells':>8}{'rows':>8}{'s':>8}  failed")
+    say(
+        f"\n{engine:<14}{'files':>6}{'F1':>8}{'distinct':>9}{'prec':>7}{'rec':>8}{'cells':>8}{'rows':>8}{'s':>8}  failed"
+    )
     for name, row in [*found["formats"].items(), ("goal formats", found["goal_formats"]), ("all", found["all"])]:
         shares = "".join(f"{row[k]:8.3f}" if row[k] is not None else " " * 7 + "-"
-                         for k in ("f1", "precision", "recall", "cell_recall", "row_recall"))  # fmt: skip
+                         for k in ("f1", "f1_distinct", "precision", "recall", "cell_recall", "row_recall"))  # fmt: skip
         failed = " ".join(f"{k}:{n}" for k, n in row["failed"].items())
         say(f"  {name:<12}{row['files']:>6}{shares}{row['seconds']:8.2f}  {failed}")
 

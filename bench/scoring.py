@@ -6,7 +6,8 @@ is a word of its own. So ``**bold**`` and ``bold``, ``| a | b |`` and ``a: b`` h
 case cost nothing.
 
 **F1.** Words as bags (multisets): precision is the share of our words that are expected, recall the share of expected
-words that are ours, F1 their harmonic mean. A word said twice that is expected once is one too many.
+words that are ours, F1 their harmonic mean. A word said twice that is expected once is one too many; beside it stands the
+F1 of distinct words, for which repeating costs nothing (a table that names its columns in every row repeats).
 
 **Cell recall.** The distinct cells of the Markdown tables that are expected, each as its words; found if these words stand
 side by side, in order, in our text. Empty cells do not count. It asks whether a cell's text survived.
@@ -37,11 +38,12 @@ _WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """``f1`` and the rest are shares (0-1)."""
+    """Shares, 0 to 1. ``distinct``: F1 of the distinct words."""
 
     f1: float
     precision: float
     recall: float
+    distinct: float
 
 
 def words(text: str) -> list[str]:
@@ -55,12 +57,13 @@ def bag(text: str, expected: str) -> Score:
     """Two texts without a word agree; one without a word against one with words is 0."""
     ours, theirs = Counter(words(text)), Counter(words(expected))
     if not ours and not theirs:
-        return Score(1.0, 1.0, 1.0)
+        return Score(1.0, 1.0, 1.0, 1.0)
     common = (ours & theirs).total()
     if not common:
-        return Score(0.0, 0.0, 0.0)
+        return Score(0.0, 0.0, 0.0, 0.0)
     precision, recall = common / ours.total(), common / theirs.total()
-    return Score(2 * precision * recall / (precision + recall), precision, recall)
+    distinct = 2 * len(ours.keys() & theirs.keys()) / (len(ours) + len(theirs))
+    return Score(2 * precision * recall / (precision + recall), precision, recall, distinct)
 
 
 def difference(text: str, expected: str) -> tuple[Counter[str], Counter[str]]:
