@@ -1,79 +1,190 @@
 """CSV and JSON as lines that can be cited: ``column: value | column: value`` a row, ``path: value`` a leaf.
 
-Guarantees: every cell and every leaf is in the text, with what names it beside it.
+Guarantees: every cell and every leaf is in the text, with what names it beside it; rows stream, so that beside the
+bytes and the text only a few thousand of them are held. Where naming every cell would make more text than is allowed,
+the header is written once, and a note says so. Lines of an NDJSON file that are no JSON stay as they are, counted in
+a note; if most are none, it is refused as ``malformed``.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from drystone.errors import ParseFailed
-from drystone.ingest.parsers.build import TextBuilder, table
+from drystone.ingest.parsers.build import TextBuilder
 from drystone.ingest.parsers.text import decode
-from drystone.records import Parsed
+from drystone.records import Parsed, Reading
 
-_NUMBER = re.compile(r"[-+]?[\d.,]+%?\Z")
+_NUMBER = re.compile(
+    r"[-+]?[$€£¥]?\s?\d[\d.,  ']*\s?[%$€£¥]?|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|true|false", re.I
+)
 _LONE = re.compile("[\ud800-\udfff]")
+_SAMPLE = 200  # rows by which delimiter and header are found
+_LINES = 4096  # of JSON, a block
 
 
 class CsvParser:
-    """Comma, semicolon, tab or bar separated; the first row is the header unless it holds numbers."""
+    """Comma, semicolon, tab or bar separated, with a header or without."""
 
     name = "csv"
-    version = "1"
+    version = "2"
     media_types = ("text/csv", "text/tab-separated-values")
 
-    def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
-        text, notes = decode(data)
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+        text, said = decode(data)
+        del data
+        notes = [*said]
         csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-        first = text.lstrip("\n").partition("\n")[0]
-        delimiter = "\t" if media_type == "text/tab-separated-values" else max(",;\t|", key=first.count)
+        delimiter = _delimiter(text, media_type)
+        out = TextBuilder(reading.text)
         try:
-            rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+            rows = csv.reader(_lines(text), delimiter=delimiter)
+            sample = list(islice(rows, _SAMPLE))
+            header = headed([row for row in sample if any(map(str.strip, row))])
+            if not header:
+                notes.append("csv:no header")
+            widths = Counter(len(row) for row in sample if row)
+            if len(widths) > 1:
+                notes.append("csv:rows of different lengths")
+            once = header and _named(text, sample) > reading.text
+            if once:
+                notes.append("csv:header written once, as the text would be too long")
+            out.table(chain(sample, rows), header=None if header and not once else [])
         except csv.Error as error:
             raise ParseFailed(f"It is not CSV ({str(error)[:80]}).", kind="malformed") from None
-        rows = [row for row in rows if any(cell.strip() for cell in row)]
-        out = TextBuilder()
-        if rows:
-            headed = len(rows) > 1 and not any(_NUMBER.match(cell.strip()) for cell in rows[0])
-            out.add("table", table(rows) if headed else table(rows, []))
-            if not headed:
-                notes = (*notes, "csv:no header")
+        del text
         return out.parsed("", notes)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """As ``io.StringIO`` gives them, without a copy of the whole in four bytes a character."""
+    at = 0
+    while at < len(text):
+        end = text.find("\n", at) + 1 or len(text)
+        yield text[at:end]
+        at = end
+
+
+def _named(text: str, sample: Sequence[Sequence[str]]) -> float:
+    """About how long the text becomes when every cell is named."""
+    plain = sum(len(cell) + 1 for row in sample for cell in row) or 1
+    names = sum(len(cell) + 4 for cell in sample[0])
+    return len(text) * (1 + names * len(sample) / plain)
+
+
+def _delimiter(text: str, media_type: str) -> str:
+    """What parts most of the first rows into the same number of cells, more than one; a tab where the type says so."""
+    sample = text[: 1 << 16]
+    if len(sample) < len(text):
+        sample = sample[: sample.rfind("\n") + 1] or sample
+    best, most = "\t" if media_type == "text/tab-separated-values" else ",", 0.0
+    for delimiter in (best, *(d for d in ",;\t|" if d != best)):
+        try:
+            widths = Counter(
+                len(row) for row in islice(csv.reader(_lines(sample), delimiter=delimiter), _SAMPLE) if row
+            )
+        except csv.Error:
+            continue
+        if not widths:
+            continue
+        width, count = max(widths.items(), key=lambda pair: (pair[1], pair[0]))
+        agreed = count / widths.total() * min(width - 1, 4) + (width > 1)
+        if agreed > most:
+            best, most = delimiter, agreed
+    return best
+
+
+def headed(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row names the columns: it is unlike what stands below it, or at least no data itself."""
+    if len(rows) < 2:
+        return False
+    first, rest = [cell.strip() for cell in rows[0]], rows[1:_SAMPLE]
+    if not any(first):
+        return False
+    votes = 0
+    for column, name in enumerate(first):
+        below = [cell for row in rest if column < len(row) and (cell := row[column].strip())]
+        if not below:
+            continue
+        numbers = sum(_NUMBER.fullmatch(cell) is not None for cell in below) * 2 > len(below)
+        if _NUMBER.fullmatch(name):
+            votes += -2 if numbers else 1
+        elif name in below:
+            votes -= 1
+        elif numbers:
+            votes += 2
+    filled = [cell for cell in first if cell]
+    return votes > 0 or votes == 0 and len(set(filled)) == len(filled) and all(len(cell) <= 120 for cell in filled)
 
 
 class JsonParser:
     """One JSON value, or one a line."""
 
     name = "json"
-    version = "1"
+    version = "2"
     media_types = ("application/json", "application/x-ndjson")
 
-    def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
-        text, notes = decode(data)
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+        text, said = decode(data)
+        del data
+        notes = [*said]
+        out = TextBuilder(reading.text)
+        if media_type == "application/x-ndjson":
+            return _by_line(text, notes, out)
         try:
-            if media_type == "application/x-ndjson":
-                value: Any = [json.loads(line) for line in text.split("\n") if line.strip()]
-            else:
-                value = json.loads(text)
+            value = json.loads(text)
         except RecursionError:
             raise ParseFailed("It is nested too deeply.", kind="malformed") from None
         except ValueError:
+            if "\n" in text.strip() and text.lstrip()[:1] == "{":
+                try:
+                    return _by_line(text, [*notes, "json:one value a line"], out)
+                except ParseFailed:
+                    pass  # then it is neither, as the next line says
             raise ParseFailed("It is not JSON.", kind="malformed") from None
-        out = TextBuilder()
+        del text
         named = value.get("title") if isinstance(value, dict) else None
-        title = named if isinstance(named, str) else ""
         if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
-            for record in value:
-                out.add("table", _LONE.sub("\ufffd", " | ".join(_leaves("", record))), near=True)
+            _add(out, (" | ".join(_leaves("", record)) for record in value))
         else:
-            out.add("table", _LONE.sub("\ufffd", "\n".join(_leaves("", value))))
-        return out.parsed(_LONE.sub("\ufffd", title), notes)
+            _add(out, _leaves("", value))
+        return out.parsed(_LONE.sub("\ufffd", named) if isinstance(named, str) else "", notes)
+
+
+def _by_line(text: str, notes: list[str], out: TextBuilder) -> Parsed:
+    wrong = right = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal wrong, right
+        for line in _lines(text):
+            if not line.strip():
+                continue
+            try:
+                yield " | ".join(_leaves("", json.loads(line)))
+                right += 1
+            except (ValueError, RecursionError):
+                wrong += 1
+                yield line.strip()
+
+    _add(out, lines())
+    if wrong >= max(right, 1):
+        raise ParseFailed("Most of its lines are not JSON.", kind="malformed")
+    if wrong:
+        notes.append(f"lines that are not JSON: {wrong}")
+    return out.parsed("", notes)
+
+
+def _add(out: TextBuilder, lines: Iterator[str]) -> None:
+    near = False
+    while some := [_LONE.sub("\ufffd", line) for line in islice(lines, _LINES)]:
+        out.add("table", "\n".join(filter(None, some)), near=near)
+        near = True
 
 
 def _leaves(path: str, value: Any) -> Iterator[str]:
