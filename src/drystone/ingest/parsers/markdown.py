@@ -18,7 +18,7 @@ from drystone.records import Parsed
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S)
 _TITLE = re.compile(r"""^title[ \t]*:[ \t]*(?:"([^"\n]*)"|'([^'\n]*)'|([^\n]*))""", re.M | re.I)
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})")
-_HEADING = re.compile(r"^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+_HEADING = re.compile(r"^ {0,3}(#{1,6})((?:[ \t].*)?)$")
 _UNDER = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
 _RULE = re.compile(r"^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
 _ITEM = re.compile(r"^([ \t]*)([-*+]|\d{1,9}[.)])[ \t]+(?:\[[ xX]\][ \t]+)?(?=\S)")
@@ -29,9 +29,10 @@ _DEFINITION = re.compile(r"^ {0,3}\[[^\]\n]+\]:[ \t]+\S+.*$")
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
 
 _MARKED = re.compile(r"[`*_\[<&\\~]")
-_CODE = re.compile(r"(`+)(.+?)(?<!`)\1(?!`)")
-_IMAGE = re.compile(r"!\[([^\]\n]*)\]\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)")
-_LINK = re.compile(r"\[([^\[\]\n]*)\]\([ ]*<?([^()\s>]*(?:\([^()\s]*\)[^()\s>]*)*)>?(?:[ ]+[^)\n]*)?\)")
+_TICKS = re.compile(r"`+|\n")
+_KEPT = re.compile(r"\0(\d+)\0")
+_IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)")
+_LINK = re.compile(r"\[([^\[\]\n]*)\]\([ ]*+<?([^()\s>]*(?:\([^()\s]*\)[^()\s>]*)*)>?(?:[ ]+[^)\[\n]*)?\)")
 _REFERENCE = re.compile(r"\[([^\[\]\n]+)\]\[[^\[\]\n]*\]")
 _AUTO = re.compile(r"<((?:https?://|mailto:)[^<>\s]+|[\w.+-]+@[\w.-]+)>")
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*(?:[ \t][^<>]*)?/?>")
@@ -46,13 +47,8 @@ def inline(text: str) -> str:
     if not _MARKED.search(text):
         return text
     kept: list[str] = []
-
-    def keep(match: re.Match[str]) -> str:
-        kept.append(match.group(2).strip() or match.group(2))
-        return f"\0{len(kept) - 1}\0"
-
     if "`" in text:
-        text = _CODE.sub(keep, text.replace("\0", ""))
+        text = _without_code(text.replace("\0", ""), kept)
     if "[" in text:
         text = _IMAGE.sub(r"\1", text)
         text = _LINK.sub(_link, text)
@@ -66,9 +62,37 @@ def inline(text: str) -> str:
         text = _ESCAPE.sub(r"\1", text)
     if "&" in text:
         text = html.unescape(text)
-    for number, code in enumerate(kept):
-        text = text.replace(f"\0{number}\0", code)
-    return text
+    return _KEPT.sub(lambda m: kept[int(m.group(1))], text) if kept else text
+
+
+def _without_code(text: str, kept: list[str]) -> str:
+    """Spans of code (from a run of backticks to the next run as long, on one line) go to ``kept``; their numbers
+    stand for them."""
+    runs = list(_TICKS.finditer(text))
+    closing: list[int | None] = [None] * len(runs)
+    seen: dict[int, int] = {}
+    for at in range(len(runs) - 1, -1, -1):
+        if runs[at].group() == "\n":
+            seen.clear()
+        else:
+            closing[at], seen[len(runs[at].group())] = seen.get(len(runs[at].group())), at
+    out, end, at = [], 0, 0
+    while at < len(runs):
+        close = closing[at]
+        if close is not None:
+            code = text[runs[at].end() : runs[close].start()]
+            out.append(f"{text[end : runs[at].start()]}\0{len(kept)}\0")
+            kept.append(code.strip() or code)
+            end, at = runs[close].end(), close
+        at += 1
+    return "".join(out) + text[end:]
+
+
+def _heading(text: str) -> str:
+    """A heading's line after its mark, without the marks that may close it."""
+    text = text.strip(" \t")
+    bare = text.rstrip("#")
+    return bare.rstrip(" \t") if not bare or bare[-1] in " \t" else text
 
 
 def _link(match: re.Match[str]) -> str:
@@ -125,7 +149,7 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
             near = False
         elif first == "#" and (heading := _HEADING.match(line)):
             flush()
-            out.add("heading", inline(heading.group(2) or ""), level=len(heading.group(1)))
+            out.add("heading", inline(_heading(heading.group(2))), level=len(heading.group(1)))
             in_item = near = False
         elif first in "=-" and paragraph and not in_item and (under := _UNDER.match(line)):
             text = inline(" ".join(paragraph))
@@ -171,7 +195,7 @@ class MarkdownParser:
     """Markdown, with or without front matter."""
 
     name = "markdown"
-    version = "1"
+    version = "2"
     media_types = ("text/markdown",)
 
     def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
