@@ -16,7 +16,11 @@ from drystone.records import Classification, Failure, Item, Label, Parsed, Usage
 
 @runtime_checkable
 class Source(Protocol):
-    """Where data comes from. Built with ``(config: SourceConfig, settings: Settings)``."""
+    """Where data comes from. Built with ``(config: SourceConfig, settings: Settings)``.
+
+    ``partial``, an optional attribute: after a listing, why it may lack things (a limit was reached), or ``""``. What
+    such a listing lacks stays as it was, and the report says so.
+    """
 
     name: str
 

@@ -16,7 +16,7 @@ from drystone.errors import SettingsError
 from drystone.ingest.globs import matcher
 from drystone.settings import SourceConfig
 
-COMMON = frozenset({"include", "exclude", "parsers", "passwords"})  # options of every source of documents
+COMMON = frozenset({"include", "exclude", "parsers"})  # options of every source of documents
 _ODD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|%(?=[0-9A-F]{2})|!(?=/)")
 _WRITTEN = re.compile("(?:%[0-9A-F]{2})+")
 _SEGMENTS = {"": "%2F", ".": "%2E", "..": "%2E%2E"}

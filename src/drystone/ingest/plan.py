@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from drystone.errors import MassRemoval, SourceUnavailable, Unlabelled
 from drystone.ingest.labels import Door
-from drystone.ingest.media import Choice, Reader
+from drystone.ingest.media import Choice, Reader, media_type
 from drystone.records import (
     Batch,
     Choosing,
@@ -232,7 +232,7 @@ class _Comparison:
     def carry_out(self, listed: Callable[[int], None]) -> None:
         plan, known, prefix = self.plan, self.known, f"{self.config.name}:"
         there: set[str] = set()
-        for found in plan.origin.list():
+        for found in self.listing(there):
             self.seen += 1
             if isinstance(found, Failure):
                 self.cannot(found, there)
@@ -269,7 +269,8 @@ class _Comparison:
         closed = {f.document for f in self.refusals if f.kind != "duplicate_id"}  # these wait for no parser
         stay = there - closed
         stay |= {inner for name in stay for inner in plan.within(name)}
-        plan.cleared = [name for name in self.quarantine if name not in stay]
+        partial = str(getattr(plan.origin, "partial", ""))
+        plan.cleared = [name for name in self.quarantine if name in closed or not (partial or name in stay)]
         self.refused = []
         plan.report = Report(
             seen=self.seen,
@@ -279,8 +280,18 @@ class _Comparison:
             refusals=tuple(self.refusals),
             failures=tuple(self.failures),
             skips=tuple(self.skips),
+            notes=(f"{self.config.name}: {partial}",) if partial else (),
             sources=(self.config.name,),
         )
+
+    def listing(self, there: set[str]) -> Iterator[Item | Failure]:
+        """What the source lists. If it says afterwards that this is a part, what is not ``there`` is as it was."""
+        yield from self.plan.origin.list()
+        if getattr(self.plan.origin, "partial", ""):
+            for name, before in self.known.items():
+                if name not in there:
+                    id = name.removeprefix(f"{self.config.name}:")
+                    yield Item(id, before.fingerprint, -1, media_type(id))
 
     def whole(self, names: Sequence[str]) -> list[str]:
         """Documents, each followed by those inside it that are there."""
