@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from hashlib import blake2b
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +14,24 @@ import pyarrow as pa
 from drystone.lake import Lake, Rows
 from drystone.records import Actor, Block, Classification, Document, Label, Parsed
 from drystone.records.document import Asset
+from drystone.settings import Settings, defaults
 
 ACTOR = Actor("olga", frozenset({"user:olga", "everyone"}), Classification.internal, "local", None, "asserted by olga")
 LABEL = Label.parse({"readers": ["everyone"], "classification": "public"})
 WIDE = 8  # dimensions
+
+
+def place(folder: Path, url: str, storage: dict[str, Any]) -> None:
+    """Say for every process of a test that the lake over ``folder`` lies in a bucket."""
+    (folder / "place.json").write_text(json.dumps({"url": url, "storage": storage}))
+
+
+def settings(folder: Path, **overrides: Any) -> Settings:
+    found = folder / "place.json"
+    if not found.exists():
+        return defaults(folder, **overrides)
+    said = json.loads(found.read_text())
+    return replace(defaults(folder, project__state=said["url"], **overrides), storage=said["storage"])
 
 
 def digest(text: str) -> bytes:

@@ -13,6 +13,15 @@ from drystone.errors import Busy, NotFound, StateUnavailable, UsageError
 from drystone.lake import Lake, Rows
 from tests.lake.making import digest, rows, vector
 
+BOTH_KINDS, FOLDER = (
+    True,
+    {
+        "test_a_disk_that_refuses_leaves_the_pointer",
+        "test_a_write_that_the_system_cuts_short_leaves_the_pointer",
+        "test_every_table_names_its_key_and_is_private",
+    },
+)
+
 
 def texts(lake: Lake) -> dict[str, list[str]]:
     """Every visible document's passages at the newest commit."""

@@ -17,6 +17,12 @@ from drystone.lake import Lake, leases
 from drystone.settings import defaults
 from tests.lake.making import digest, rows, vector
 
+ROOT = Path(__file__).resolve().parents[2]
+BOTH_KINDS, FOLDER = (
+    True,
+    {"test_what_a_crash_left_is_swept", "test_a_pointer_that_moves_while_the_lease_is_taken_is_read_again"},
+)
+
 
 def content(lake: Lake) -> list[dict[str, Any]]:
     return list(lake.logical())
@@ -36,7 +42,9 @@ def test_a_compacted_lake_holds_the_same(opened: Callable[..., Lake], run: Any, 
     assert content(lake) == before
     for table, version in report.pointer.tables.items():
         assert lake.tables.versions(table) == [version]
-        assert len(list((Path(lake.tables.uri(table)) / "data").iterdir())) == 1
+        assert lake.tables.fragments(table, version) == 1
+        if lake.settings.bucket is None:
+            assert len(list((Path(lake.tables.uri(table)) / "data").iterdir())) == 1
     with lake.reader() as reader:
         numbers = reader.chunk_rows().chunk
         assert [c.text for c in reader.chunks(numbers[[7, 0]].tolist())] == ["other3 hen", "word0 fox"]
@@ -91,8 +99,8 @@ import sys, time
 from pathlib import Path
 from drystone.lake import Lake
 from drystone.ledger import Ledger
-from drystone.settings import defaults
-settings = defaults(Path(sys.argv[1]))
+from tests.lake.making import settings
+settings = settings(Path(sys.argv[1]))
 ledger = Ledger.open(Path(sys.argv[1]) / "state", project="shop", settings=settings)
 lake = Lake(Path(sys.argv[1]) / "state", ledger=ledger, settings=settings)
 reader = lake.reader()
@@ -109,7 +117,7 @@ def test_a_reader_in_another_process_outlives_clean_up(opened: Callable[..., Lak
     lake.commit(rows(lake, "k0", {"d0": ["zero"]}), run)
     old = dict(lake.ledger.catalog.pointer().tables)
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     with child:
         assert child.stdin is not None and child.stdout is not None

@@ -19,6 +19,7 @@ from drystone.lake import Lake
 from tests.lake.making import rows
 
 ROOT = Path(__file__).resolve().parents[2]
+BOTH_KINDS, FOLDER = True, set[str]()
 
 # Commits documents NAME-0, NAME-1, ... of three chunks each and writes the name of each acknowledged one to ACK.
 WRITER = """
@@ -26,10 +27,9 @@ import sys
 from pathlib import Path
 from drystone.lake import Lake
 from drystone.ledger import Ledger
-from drystone.settings import defaults
-from tests.lake.making import ACTOR, rows
+from tests.lake.making import ACTOR, rows, settings
 folder, name, start, count, ack = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), open(sys.argv[5], "a")
-settings = defaults(folder, lake__compact_fragments=5, lake__keep_versions=0)
+settings = settings(folder, lake__compact_fragments=5, lake__keep_versions=0)
 ledger = Ledger.open(folder / "state", project="shop", settings=settings)
 lake = Lake(folder / "state", ledger=ledger, settings=settings)
 print("open", flush=True)
