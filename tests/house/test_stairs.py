@@ -29,6 +29,8 @@ HOMES = {
     "sqlite3": {"ledger/store.py", "ledger/keys.py"},
     "pypdfium2": {"ingest/parsers/pdf.py"},
     "selectolax": {"ingest/parsers/html.py"},
+    "python_calamine": {"ingest/parsers/sheets.py"},
+    "msoffcrypto": {"ingest/parsers/encrypted.py"},
     "Stemmer": {"index/terms.py"},
 }
 
