@@ -253,6 +253,11 @@ def test_many_small_documents_keep_their_order(pool: Pool) -> None:
     assert [kind(a) for a in answers] == [f"text {n}" for n in range(1000)] and max(done) == 1000
 
 
+def test_no_bytes_at_all(pool: Pool) -> None:
+    assert [kind(a) for a in pool.parse([Job(TEXT, "n", "text/plain", b"")] * 2)] == ["empty"] * 2
+    assert pool.parse([]) == []
+
+
 def test_a_zip_bomb_in_a_worker(pool: Pool) -> None:
     job = Job("drystone.ingest.parsers.docx:DocxParser", "b", "x", docx("<w:p/>" * 3_000_000))
     assert kind(pool.parse([job])[0]) == "expansion"

@@ -172,10 +172,10 @@ class Pool:
 
 def _groups(jobs: Sequence[Job]) -> list[list[int]]:
     groups: list[list[int]] = []
-    size = GROUP_BYTES
+    size = 0
     for index, job in enumerate(jobs):
         size += len(job.data)
-        if size > GROUP_BYTES or len(groups[-1]) >= GROUP_DOCUMENTS:
+        if not groups or size > GROUP_BYTES or len(groups[-1]) >= GROUP_DOCUMENTS:
             groups.append([])
             size = len(job.data)
         groups[-1].append(index)
