@@ -28,6 +28,7 @@ HOMES = {
     "imaplib": {"ingest/mailbox.py"},
     "sqlite3": {"ledger/store.py", "ledger/keys.py"},
     "pypdfium2": {"ingest/parsers/pdf.py"},
+    "chardetng_py": {"ingest/parsers/text.py"},
     "selectolax": {"ingest/parsers/html.py"},
     "python_calamine": {"ingest/parsers/sheets.py"},
     "msoffcrypto": {"ingest/parsers/encrypted.py"},

@@ -74,7 +74,14 @@ def test_gzip_remembers_a_name_and_may_have_several_members() -> None:
 
 
 def test_what_leads_out_is_left_out() -> None:
-    odd = {"../up.txt": b"1", "/root.txt": b"2", "C:\\x.txt": b"3", "a/../../b.txt": b"4", "..\\w.txt": b"5", "ok.txt": b"6"}
+    odd = {
+        "../up.txt": b"1",
+        "/root.txt": b"2",
+        "C:\\x.txt": b"3",
+        "a/../../b.txt": b"4",
+        "..\\w.txt": b"5",
+        "ok.txt": b"6",
+    }
     for parsed in (read(zipped(odd)), read(tarred(odd), TAR)):
         assert inside(parsed) == {"ok.txt": b"6"}
         assert parsed.notes == ("members that lead out of the archive left out: 5",)
@@ -112,12 +119,21 @@ def test_names_are_made_unlike() -> None:
     assert inside(read(out.getvalue())) == {"a.txt": b"one", "a (2).txt": b"two", "a (3).txt": b"three"}
     names = Names()
     assert len(names.path("x" * 900 + ".txt")) <= LONGEST and names.path("a\nb//./c") == "a b/c"
-    assert names.file("../../etc/passwd") == "passwd" and names.file("..") == "part" and names.file("C:\\a\\b.doc") == "b.doc"
+    assert (
+        names.file("../../etc/passwd") == "passwd"
+        and names.file("..") == "part"
+        and names.file("C:\\a\\b.doc") == "b.doc"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "cp1251", "utf-8", "cp850"])
 def test_names_in_the_code_page_of_who_packed(encoding: str) -> None:
-    words = {"cp932": "見積書と契約", "cp1251": "Договор поставки", "utf-8": "Übersicht", "cp850": "Geschäftsführer für Brötchen"}
+    words = {
+        "cp932": "見積書と契約",
+        "cp1251": "Договор поставки",
+        "utf-8": "Übersicht",
+        "cp850": "Geschäftsführer für Brötchen",
+    }
     name = words[encoding] + ".txt"
     raw = name.encode(encoding)
     data = zipped({"n" * len(raw): b"x"}).replace(b"n" * len(raw), raw)
@@ -171,7 +187,12 @@ def test_what_is_damaged_costs_no_more_than_itself() -> None:
     cut = tarred({"a.txt": b"x" * 5000, "b.txt": b"y" * 5000})[:9000]
     parsed = read(cut, TAR)
     assert list(inside(parsed)) == ["a.txt"] and parsed.notes == ("archive damaged, read up to member: 1",)
-    for junk, kind in ((b"PK\x03\x04 junk", ZIP), (b"\x1f\x8b\x08 junk", GZ), (b"junk", TAR), (zipped({"a": b"b"})[:-30], ZIP)):
+    for junk, kind in (
+        (b"PK\x03\x04 junk", ZIP),
+        (b"\x1f\x8b\x08 junk", GZ),
+        (b"junk", TAR),
+        (zipped({"a": b"b"})[:-30], ZIP),
+    ):
         assert refused(junk, kind) == "malformed"
 
 

@@ -42,6 +42,7 @@ _UNCOUNTED = {  # without an end, or with one that may be left out
 }  # fmt: skip
 _WIDEST = 1000  # columns that one cell may span, as browsers have it
 _LONG = 1000  # characters of a cell that is rather a page's column
+_LONGEST_ADDRESS = 200  # of a link; longer ones carry who clicked, not where to
 _MOST_SPANNED = 1_000_000  # cells of one table; then spans are not followed
 _REPEATED = 300  # characters of a cell that is written again in each row that it spans
 
@@ -64,6 +65,9 @@ def fill(out: TextBuilder, source: str, part: str | None = None) -> tuple[str, t
     for node in tree.css(_DROP):
         if node.tag != "html" and node.tag != "body":
             node.decompose()
+    long = sum(len(node.attributes.get("href") or "") > _LONGEST_ADDRESS for node in tree.css("a[href^=http]"))
+    if long:
+        notes = (*notes, f"html:long addresses of links left out: {long}")
     root = _content(tree)
     if root is not None and not _Walk(out, part, {"noscript"}).go(root) and _Walk(out, part, set()).go(tree.body):
         notes = (*notes, "html:what is shown without scripts, as there is nothing else")
@@ -324,6 +328,8 @@ def _address(node: Any) -> str:
     """Where a link leads, if that is more than it shows. Links to the page in another language say nothing."""
     attributes = node.attributes
     target = attributes.get("href") or ""
+    if len(target) > _LONGEST_ADDRESS:
+        return ""
     if not target.startswith(("http://", "https://", "mailto:")) or "hreflang" in attributes:
         return ""
     shown = node.text(deep=True).strip()

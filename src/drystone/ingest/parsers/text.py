@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from contextlib import suppress
 from unicodedata import category
 
 from drystone.errors import ParseFailed
@@ -25,8 +26,9 @@ _SAMPLE = 1 << 16
 _NO_TEXT = ("Cc", "Cn", "Co", "Cs")
 _WIDER = {  # the detector's name: what Python calls the encoding that its documents are really in
     "gbk": "gb18030", "big5": "big5hkscs", "euc-kr": "cp949", "shift_jis": "cp932", "windows-874": "cp874",
-    "iso-8859-8-i": "iso-8859-8",
+    "iso-8859-8-i": "iso-8859-8", "gb2312": "gb18030", "ks_c_5601-1987": "cp949",
 }  # fmt: skip
+_ESCAPED = ("utf-16", "utf-32", "iso2022", "utf-7", "hz")  # whose bytes may look like UTF-8 and are not
 _INSIDE = re.compile(r"(?<=[a-z])[^\x00-\x7f]+(?=[a-z])")
 
 
@@ -46,19 +48,21 @@ def decode_as(data: bytes, encoding: str, said: str) -> tuple[str, tuple[str, ..
     latin = encoding.lower() in ("iso-8859-1", "latin1", "latin-1", "ascii", "us-ascii")  # as browsers read them
     try:
         codec = codecs.lookup("cp1252" if latin else _WIDER.get(encoding.lower(), encoding))
-        if not codec._is_text_encoding:  # "base64" and its like are codecs too
-            raise LookupError
+        b"".decode(codec.name)  # "base64" and its like are codecs too
     except (LookupError, ValueError):  # ValueError: a NUL in its name
         text, notes = decode(data)
         return text, (*notes, f"encoding:{said} names one that does not exist")
-    try:
-        return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n"), ()
-    except UnicodeDecodeError:
+    if codec.name.startswith(("utf-16", "utf-32")) and b"\0" not in data:
+        return decode(data)  # where it is said, in ASCII, it cannot be true
+    text, notes = "", (f"encoding:{encoding.lower()[:40]} as {said} says",)
+    if not codec.name.startswith(_ESCAPED):
+        with suppress(UnicodeDecodeError):  # then it is as it says
+            text, notes = data.decode("utf-8"), ()
+    if notes:
         text = codec.decode(data, "replace")[0]
-    notes = (f"encoding:{encoding.lower()[:40]} as {said} says",)
-    if "\ufffd" in text:
-        notes = (*notes, "encoding:broken characters")
-    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+        if "\ufffd" in text:
+            notes = (*notes, "encoding:broken characters")
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", ""), notes
 
 
 def _decode(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -83,6 +87,11 @@ def _decode(data: bytes) -> tuple[str, tuple[str, ...]]:
 
 def _wide(data: bytes) -> tuple[str, tuple[str, ...]]:
     """Without a mark: the zeros say which, and what comes out must be letters that there are."""
+    if data.count(0) * 100 < len(data):
+        with suppress(UnicodeDecodeError):  # text in which some strayed
+            text = data.replace(b"\0", b"").decode("utf-8")
+            if not _odd(text):
+                return text, ("encoding:zero bytes left out",)
     zeros = [data[at::4].count(0) * 4 / len(data) for at in range(4)]
     if min(zeros[:2]) > 0.9 and zeros[3] < 0.1:
         encoding = "utf-32-be"
@@ -94,10 +103,14 @@ def _wide(data: bytes) -> tuple[str, tuple[str, ...]]:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         raise ParseFailed("The bytes are not text.", kind="unsupported") from None
-    sample = text[:_SAMPLE]
-    if sum(category(c) in _NO_TEXT and c not in "\t\n\r\f\v" for c in sample) * 50 > len(sample):
+    if _odd(text):
         raise ParseFailed("The bytes are not text.", kind="unsupported")
     return text, (f"encoding:{encoding} guessed",)
+
+
+def _odd(text: str) -> bool:
+    sample = text[:_SAMPLE]
+    return sum(category(c) in _NO_TEXT and c not in "\t\n\r\f\v" for c in sample) * 50 > len(sample)
 
 
 def _guessed(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -144,7 +157,7 @@ class TextParser:
     version = "2"
     media_types = (
         "text/plain", "text/x-rst", "text/x-org", "text/asciidoc", "text/x-tex", "text/vtt", "application/x-subrip",
-        "application/xml", "application/yaml", "text/calendar", "text/vcard", "image/svg+xml",
+        "application/xml", "application/yaml", "image/svg+xml",
     )  # fmt: skip
 
     def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
