@@ -43,6 +43,13 @@ class Hostile:
     def leave(self, data: bytes) -> str:
         os._exit(7)
 
+    def exit(self, data: bytes) -> str:
+        raise SystemExit(3)
+
+    def panic(self, data: bytes) -> str:
+        """As a library in Rust does it: no ``Exception``."""
+        raise type("PanicException", (BaseException,), {})
+
     def eat(self, data: bytes) -> str:
         return str(len(b"x" * (8 << 30)))
 

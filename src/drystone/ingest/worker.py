@@ -78,7 +78,7 @@ def _one(sink: BinaryIO, parsers: dict[str, Any], job: dict[str, Any], data: byt
     except MemoryError:
         _send(sink, {"ok": False, "kind": "memory", "reason": "It needs more memory than a parser may have."})
         return False
-    except (RecursionError, Exception) as error:  # a parser's own failure costs its document only; the type names it
+    except BaseException as error:  # a parser's own failure (a panic in Rust, an exit) costs its document only
         reason = f"The parser could not read it ({type(error).__name__})."
         _send(sink, {"ok": False, "kind": "malformed", "reason": reason})
     return True

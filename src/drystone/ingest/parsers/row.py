@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 
+from drystone.errors import ParseFailed
 from drystone.ingest.parsers.html import render as render_html
 from drystone.ingest.parsers.markdown import render as render_markdown
 from drystone.records import Parsed
@@ -23,12 +24,18 @@ class RowParser:
     media_types = ("application/vnd.drystone.row+json",)
 
     def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
-        row = json.loads(data)
-        text = _LOST.sub("\ufffd", row["text"]).replace("\r\n", "\n").replace("\r", "\n")
-        if row["type"] == "text/markdown":
+        try:
+            row = json.loads(data)
+            text, title, kind = row["text"], row["title"], row["type"]
+            if not (isinstance(text, str) and isinstance(title, str)):
+                raise ValueError("no text")
+        except (ValueError, KeyError, TypeError, RecursionError):  # nobody but our own source writes rows
+            raise ParseFailed("It is no row of a table.", kind="malformed") from None
+        text = _LOST.sub("\ufffd", text).replace("\r\n", "\n").replace("\r", "\n")
+        if kind == "text/markdown":
             parsed = render_markdown(text)
-        elif row["type"] == "text/html":
+        elif kind == "text/html":
             parsed = render_html(text)
         else:
             parsed = Parsed(text, ())
-        return Parsed(parsed.text, parsed.blocks, _LOST.sub("\ufffd", row["title"]) or parsed.title, parsed.notes)
+        return Parsed(parsed.text, parsed.blocks, _LOST.sub("\ufffd", title) or parsed.title, parsed.notes)
