@@ -112,5 +112,5 @@ def _part(
             state = states[found.version]
             numbers.append(found.chunk)
             texts.append(for_meaning(found.text, found.heading, making.title(state.document, state.title)))
-    vectors, fresh = making._vectors(index, texts, making.digest(index, texts))
+    vectors, fresh = making.vectors(index, texts, making.digest(index, texts), {})
     return np.array(numbers, np.int64), vectors, fresh

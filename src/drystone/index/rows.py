@@ -1,16 +1,16 @@
 """From documents to the rows of one commit: chunks, vectors, postings.
 
 Guarantees: every document and every chunk has its row, whatever became of its vector; equal texts are embedded once,
-and a text that has a vector of this generation is not embedded again; all texts of the commit go to the embedder in
-one call, so that it can sort them by length.
+and a text that has a vector of this generation is not embedded again; thousands of texts go to the embedder in one
+call, so that it can sort them by length; beside the documents' texts memory holds one slab of passages and the rows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from itertools import chain
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,76 +24,153 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from drystone.index import Index
+    from drystone.index.terms import Counts
     from drystone.lake import Rows
     from drystone.ledger.runs import Run
 
-SLAB = 4096  # texts whose words are counted at a time
+SLAB = 4096  # passages that are worked on at a time, so that a long document is not held in many forms at once
 
 
 def build(index: Index, documents: Sequence[Document], batch: Batch, run: Run) -> tuple[Rows, int]:
     """See ``Index.rows``."""
     from drystone.lake import Rows
 
-    settings = index._settings
-    with run.time("chunk"):
-        cut = [
-            list(
-                chunks(
-                    d.parsed, limit=int(settings["index.chunk_chars"]), overlap=int(settings["index.overlap_sentences"])
-                )
-            )
-            for d in documents
-        ]
-    counts = [len(found) for found in cut]
-    total = sum(counts)
     if not documents:
         return Rows(key=batch.key, relabelled=batch.relabelled, removed=batch.removed), 0
-
-    reserved = index._ledger.catalog.reserve(versions=len(documents), chunks=total)
-    firsts = (reserved.chunks + np.concatenate([[0], np.cumsum(counts)])).tolist()
-    numbers = tuple(range(reserved.versions, reserved.versions + len(documents)))
-    passages = list(chain.from_iterable(cut))
-    owners = np.repeat(np.arange(len(documents)), counts)
-    titles = [title(d.name, d.parsed.title or d.asset.title) for d in documents]
-    named = [(c.text, c.heading, titles[owner]) for c, owner in zip(passages, owners.tolist(), strict=True)]
-    languages = [index.language(chunk.text) for chunk in passages]
-    texts = [for_meaning(*each) for each in named]
-    digests = digest(index, texts)
-
-    with run.time("words"):
-        postings, tokens = _postings(index, [for_words(*each) for each in named], reserved.chunks)
-    with run.time("embed"):
-        allowed = [permitted(index, label) for label in _in_force(index, documents)]
-        wanted = [
-            place
-            for place, (owner, language) in enumerate(zip(owners.tolist(), languages, strict=True))
-            if allowed[owner] and index.measured(language)
-        ]
-        vectors, embedded = _vectors(index, [texts[i] for i in wanted], [digests[i] for i in wanted])
-    by_words = Counter(language for language in languages if not index.measured(language))
+    made = _Making(index, documents, run)
+    while made.slab():
+        pass
+    reserved = index._ledger.catalog.reserve(versions=len(documents), chunks=made.total)
     run.note(
         "index",
-        chunks=total,
-        embedded=embedded,
-        reused=len(wanted) - embedded,
+        chunks=made.total,
+        embedded=made.embedded,
+        reused=len(made.wanted) - made.embedded,
         generation=index.generation,
-        withheld=[d.version for d, ok in zip(documents, allowed, strict=True) if not ok],  # from the embedder
-        searched_by_words=dict(by_words),
+        withheld=[d.version for d, ok in zip(documents, made.allowed, strict=True) if not ok],  # from the embedder
+        searched_by_words=dict(made.by_words),
     )
+    firsts = reserved.chunks + np.concatenate([[0], np.cumsum(made.counts)])
+    numbers = np.arange(reserved.versions, reserved.versions + len(documents), dtype=np.int32)
     rows = Rows(
         key=batch.key,
         documents=tuple(documents),
-        version_numbers=numbers,
-        chunk_first=tuple(firsts[:-1]),
-        chunk_count=tuple(counts),
-        chunks=_chunk_table(index, documents, passages, owners, numbers, reserved.chunks, digests, tokens, languages),
-        vectors=vector_table(np.array(wanted, np.int64) + reserved.chunks, vectors) if wanted else None,
+        version_numbers=tuple(numbers.tolist()),
+        chunk_first=tuple(firsts[:-1].tolist()),
+        chunk_count=tuple(made.counts),
+        chunks=made.chunk_table(reserved.chunks, numbers),
+        vectors=made.vector_table(reserved.chunks),
         generation=index.generation,
-        postings=postings,
+        postings=made.postings(reserved.chunks),
         relabelled=batch.relabelled,
         removed=batch.removed,
     )
-    return rows, embedded
+    return rows, made.embedded
+
+
+class _Making:
+    """The rows of one commit as they come together, slab by slab; numbers of chunks count from 0."""
+
+    def __init__(self, index: Index, documents: Sequence[Document], run: Run) -> None:
+        self.index, self.documents, self.run = index, documents, run
+        self.counts = [0] * len(documents)
+        self.total = self.embedded = 0
+        self.wanted: list[int] = []  # chunks that have a vector
+        self.by_words: Counter[str] = Counter()
+        self.allowed = [permitted(index, label) for label in _in_force(index, documents)]
+        self._titles = [title(d.name, d.parsed.title or d.asset.title) for d in documents]
+        self._passages = self._cut()
+        self._owners: list[NDArray[np.int32]] = []
+        self._tables: list[pa.Table] = []
+        self._counted: list[Counts] = []
+        self._vectors: list[NDArray[np.float32]] = []
+        self._known: dict[bytes, NDArray[np.float32]] = {}  # vectors by digest, of this commit too
+
+    def _cut(self) -> Iterator[tuple[int, Chunk]]:
+        settings = self.index._settings
+        limit, overlap = int(settings["index.chunk_chars"]), int(settings["index.overlap_sentences"])
+        for owner, document in enumerate(self.documents):
+            for chunk in chunks(document.parsed, limit=limit, overlap=overlap):
+                yield owner, chunk
+
+    def slab(self) -> bool:
+        """Take the next passages in. False if there were none."""
+        index, first = self.index, self.total
+        with self.run.time("chunk"):
+            taken = list(islice(self._passages, SLAB))
+        if not taken:
+            return False
+        owners, passages = [owner for owner, _ in taken], [chunk for _, chunk in taken]
+        for owner in owners:
+            self.counts[owner] += 1
+        self.total += len(taken)
+        named = [(chunk.text, chunk.heading, self._titles[owner]) for owner, chunk in taken]
+        with self.run.time("words"):
+            counted = index._analyser.count([for_words(*each) for each in named])
+            languages = [index.language(chunk.text) for chunk in passages]
+        self._counted.append(counted)
+        texts = [for_meaning(*each) for each in named]
+        digests = digest(index, texts)
+        with self.run.time("embed"):
+            measured = {language: index.measured(language) for language in set(languages)}
+            self.by_words.update(language for language in languages if not measured[language])
+            here = [at for at, owner in enumerate(owners) if self.allowed[owner] and measured[languages[at]]]
+            if here:
+                made, fresh = vectors(index, [texts[at] for at in here], [digests[at] for at in here], self._known)
+                self._vectors.append(made)
+                self.embedded += fresh
+                self.wanted += [first + at for at in here]
+        self._owners.append(np.array(owners, np.int32))
+        self._tables.append(_columns(index, self.documents, owners, passages, digests, counted.tokens, languages))
+        return True
+
+    # -- tables ---------------------------------------------------------------------------------------
+    def chunk_table(self, first: int, versions: NDArray[np.int32]) -> pa.Table | None:
+        import pyarrow as pa
+
+        if not self.total:
+            return None
+        table = pa.concat_tables(self._tables)
+        self._tables.clear()
+        table = table.append_column("chunk", pa.array(np.arange(first, first + self.total, dtype=np.int64)))
+        return table.append_column("version", pa.array(versions[np.concatenate(self._owners)]))
+
+    def vector_table(self, first: int) -> pa.Table | None:
+        import pyarrow as pa
+
+        if not self.wanted:
+            return None
+        self._known.clear()
+        flat = pa.chunked_array([vector_list(part) for part in self._vectors])
+        return pa.table({"chunk": np.array(self.wanted, np.int64) + first, "vector": flat})
+
+    def postings(self, first: int) -> pa.Table | None:
+        """One segment, named by its first chunk: for each term the chunks that have it, and how often."""
+        import pyarrow as pa
+
+        if not self.total:
+            return None
+        many = len(self._counted) > 1
+        term = np.concatenate([s.term for s in self._counted])
+        chunk = np.concatenate([s.text + np.int64(first + i * SLAB) for i, s in enumerate(self._counted)])
+        count = np.concatenate([s.times for s in self._counted])
+        self._counted.clear()  # of a long document this is as large as its text
+        if not len(term):
+            return None
+        if many:
+            order = np.argsort(term, kind="stable")
+            term, chunk, count = term[order], chunk[order], count[order]
+            del order
+        starts = np.flatnonzero(np.r_[True, term[1:] != term[:-1]])
+        offsets = pa.array(np.r_[starts, len(term)].astype(np.int32))
+        return pa.table(
+            {
+                "segment": np.full(len(starts), first, np.int64),
+                "term": term[starts],
+                "chunks": pa.ListArray.from_arrays(offsets, pa.array(chunk)),
+                "counts": pa.ListArray.from_arrays(offsets, pa.array(count)),
+            }
+        )
 
 
 def title(document: str, found: str) -> str:
@@ -116,8 +193,11 @@ def _in_force(index: Index, documents: Sequence[Document]) -> list[Label]:
         label = document.label
         for found in decided:
             label = label.join(found.get(document.asset.digest, label))
-        state = catalog.document(document.name) if decided else None
-        labels.append(label.join(state.label) if state is not None and state.override else label)
+        above = (document.parent, *catalog.above(document.parent)) if document.parent else ()
+        for name in (document.name, *above) if decided else ():
+            state = catalog.document(name)
+            label = label.join(state.label) if state is not None and state.override else label
+        labels.append(label)
     return labels
 
 
@@ -152,80 +232,49 @@ def embed(index: Index, texts: Sequence[str]) -> NDArray[np.float32]:
     return found.astype(np.float32, copy=False)
 
 
-def _vectors(index: Index, texts: Sequence[str], digests: Sequence[bytes]) -> tuple[NDArray[np.float32], int]:
-    """One vector a text, and how many had to be embedded."""
+def vectors(
+    index: Index, texts: Sequence[str], digests: Sequence[bytes], known: dict[bytes, NDArray[np.float32]]
+) -> tuple[NDArray[np.float32], int]:
+    """One vector a text, and how many had to be embedded. ``known``: those found so far, by digest; it grows."""
     if not texts:
         return np.zeros((0, index.embedder.dimensions), np.float32), 0
-    first = {found: place for place, found in reversed(list(enumerate(digests)))}
+    first = {found: place for place, found in reversed(list(enumerate(digests))) if found not in known}
     with index._lake.reader() as reader:
-        known = reader.vectors_of(list(first), index.generation)
+        known |= reader.vectors_of(list(first), index.generation)
     fresh = [found for found in first if found not in known]
-    made = embed(index, [texts[first[found]] for found in fresh]) if fresh else None
-    if made is not None:
-        known.update(zip(fresh, made, strict=True))
-    return np.stack([known[found] for found in digests]), len(fresh)
+    if fresh:
+        known |= zip(fresh, embed(index, [texts[first[found]] for found in fresh]), strict=True)
+    made = np.stack([known[found] for found in digests])
+    known |= zip(digests, made, strict=True)  # the same vectors, so that they are held once
+    return made, len(fresh)
 
 
-def _postings(index: Index, texts: Sequence[str], first: int) -> tuple[pa.Table | None, NDArray[np.int32]]:
-    """One segment, named by its first chunk: for each term the chunks that have it, and how often."""
+def vector_list(vectors: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """Vectors (n, d) as a column, without a copy."""
     import pyarrow as pa
 
-    slabs = [index._analyser.count(texts[at : at + SLAB]) for at in range(0, len(texts), SLAB)]
-    if not slabs:
-        return None, np.zeros(0, np.int32)
-    term = np.concatenate([s.term for s in slabs])
-    chunk = np.concatenate([s.text + (first + i * SLAB) for i, s in enumerate(slabs)])
-    count = np.concatenate([s.times for s in slabs])
-    tokens = np.concatenate([s.tokens for s in slabs])
-    if not len(term):
-        return None, tokens
-    if len(slabs) > 1:
-        order = np.argsort(term, kind="stable")
-        term, chunk, count = term[order], chunk[order], count[order]
-    starts = np.flatnonzero(np.r_[True, term[1:] != term[:-1]])
-    offsets = pa.array(np.r_[starts, len(term)].astype(np.int32))
-    table = pa.table(
-        {
-            "segment": np.full(len(starts), first, np.int64),
-            "term": term[starts],
-            "chunks": pa.ListArray.from_arrays(offsets, pa.array(chunk)),
-            "counts": pa.ListArray.from_arrays(offsets, pa.array(count)),
-        }
-    )
-    return table, tokens
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
 
 
 def vector_table(numbers: NDArray[np.int64], vectors: NDArray[np.float32]) -> pa.Table:
     import pyarrow as pa
 
-    flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
-    return pa.table({"chunk": numbers, "vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])})
+    return pa.table({"chunk": numbers, "vector": vector_list(vectors)})
 
 
-def _chunk_table(
-    index: Index,
-    documents: Sequence[Document],
-    passages: Sequence[Chunk],
-    owners: NDArray[np.int64],
-    numbers: tuple[int, ...],
-    first: int,
-    digests: Sequence[bytes],
-    tokens: NDArray[np.int32],
-    languages: Sequence[str],
-) -> pa.Table | None:
+def _columns(
+    index: Index, documents: Sequence[Document], owners: Sequence[int], passages: Sequence[Chunk],
+    digests: Sequence[bytes], tokens: NDArray[np.int32], languages: Sequence[str],
+) -> pa.Table:  # fmt: skip
+    """Every column of the table ``chunks`` but the numbers."""
     import pyarrow as pa
 
-    if not passages:
-        return None
     opaque = index._ledger.digest
+    ids = [opaque("c", documents[owner].version, str(c.ordinal)) for owner, c in zip(owners, passages, strict=True)]
     columns: dict[str, Any] = {
-        "chunk": np.arange(first, first + len(passages), dtype=np.int64),
-        "version": np.array(numbers, np.int32)[owners],
         "ordinal": pa.array([c.ordinal for c in passages], pa.int32()),
-        "id": [
-            opaque("c", documents[owner].version, str(c.ordinal))
-            for c, owner in zip(passages, owners.tolist(), strict=True)
-        ],
+        "id": ids,
         "digest": pa.array(list(digests), pa.binary()),
         "start": pa.array([c.start for c in passages], pa.int32()),
         "end": pa.array([c.end for c in passages], pa.int32()),

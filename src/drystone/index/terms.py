@@ -71,7 +71,7 @@ class Analyser:
         found = [self.terms(text) for text in texts]
         tokens = np.fromiter(map(len, found), np.int32, len(found))
         term = np.concatenate(found) if found else np.zeros(0, np.uint64)
-        text = np.repeat(np.arange(len(found), dtype=np.int64), tokens)
+        text = np.repeat(np.arange(len(found), dtype=np.int32), tokens)
         order = np.lexsort((text, term))
         term, text = term[order], text[order]
         first = np.flatnonzero(np.r_[True, (term[1:] != term[:-1]) | (text[1:] != text[:-1])][: len(term)])
