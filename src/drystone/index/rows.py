@@ -249,7 +249,7 @@ def vectors(
     return made, len(fresh)
 
 
-def vector_list(vectors: NDArray[np.float32]) -> pa.FixedSizeListArray:
+def vector_list(vectors: NDArray[np.float32]) -> Any:
     """Vectors (n, d) as a column, without a copy."""
     import pyarrow as pa
 

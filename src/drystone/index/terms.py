@@ -51,7 +51,7 @@ class Counts(NamedTuple):
     """Which term is how often in which text. The first three are parallel, ascending by term and then by text."""
 
     term: NDArray[np.uint64]
-    text: NDArray[np.int64]  # place in what was counted
+    text: NDArray[np.int32]  # place in what was counted
     times: NDArray[np.uint8]  # stops at 255
     tokens: NDArray[np.int32]  # terms of each text, all occurrences
 
