@@ -244,7 +244,7 @@ def test_a_new_parser_version_parses_again(bench: Callable[..., Bench], monkeypa
 
     b = bench({**FILES, "public/e.md": b""})
     b.ingest()
-    newer = {n: replace(r, version="2") if n == "text" else r for n, r in media.readers().items()}
+    newer = {n: replace(r, version="next") if n == "text" else r for n, r in media.readers().items()}
     monkeypatch.setattr(media, "readers", lambda: newer)
     report = b.ingest()
     assert (report.changed, report.failed, report.skipped) == (1, 1, 0), "the text file, and what lay in quarantine"
