@@ -31,7 +31,7 @@ HOMES = {
     "chardetng_py": {"ingest/parsers/text.py"},
     "selectolax": {"ingest/parsers/html.py"},
     "python_calamine": {"ingest/parsers/sheets.py"},
-    "msoffcrypto": {"ingest/parsers/encrypted.py"},
+    "msoffcrypto": {"ingest/parsers/locked.py"},
     "Stemmer": {"index/terms.py"},
 }
 

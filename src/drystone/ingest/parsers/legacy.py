@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from drystone.errors import ParseFailed
 from drystone.ingest.media import DOC, PPT
 from drystone.ingest.parsers.build import TextBuilder
-from drystone.ingest.parsers.encrypted import opened
+from drystone.ingest.parsers.locked import opened
 from drystone.ingest.parsers.ooxml import Edged, gridded, lay
 from drystone.records import Parsed, Reading
 from drystone.records.place import place

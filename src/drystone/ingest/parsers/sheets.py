@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 from drystone.errors import ParseFailed
 from drystone.ingest.media import XLS, XLSB, XLSX
 from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.locked import opened
 from drystone.ingest.parsers.ooxml import (
     MOST_BYTES,
     A,
@@ -98,8 +99,6 @@ class XlsParser:
         try:
             book = CalamineWorkbook.from_filelike(io.BytesIO(data))
         except PasswordError:
-            from drystone.ingest.parsers.encrypted import opened
-
             book = CalamineWorkbook.from_filelike(io.BytesIO(opened(data, reading.passwords)))
             notes.append("encrypted: opened with a password")
         except (CalamineError, ValueError, OSError) as error:

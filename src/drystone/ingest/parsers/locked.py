@@ -1,0 +1,42 @@
+"""Office files under a password, Office Open XML and binary, opened with those that a source was given.
+
+Guarantees: the passwords are tried in order; none given is ``encrypted``, none that fits ``wrong_password``. What
+Excel locks against changes only, with a password that everybody knows, is opened without one.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Sequence
+from zipfile import BadZipFile
+
+from drystone.errors import ParseFailed
+
+_STANDARD = "VelvetSweatshop"  # Excel's own, for workbooks that are only locked against changes
+
+
+def opened(data: bytes, passwords: Sequence[str]) -> bytes:
+    """The document without its encryption. ``ParseFailed``: ``encrypted``, ``wrong_password``, ``malformed``."""
+    import msoffcrypto
+    from msoffcrypto.exceptions import DecryptionError, FileFormatError, InvalidKeyError, ParseError
+
+    try:
+        file = msoffcrypto.OfficeFile(io.BytesIO(data))
+        if not file.is_encrypted():
+            raise ParseFailed("It is damaged.", kind="malformed")
+        for password in (_STANDARD, *passwords):
+            out = io.BytesIO()
+            try:
+                file.load_key(password=password)
+                file.decrypt(out)
+            except (InvalidKeyError, DecryptionError, AssertionError):
+                continue
+            if out.getvalue():
+                return out.getvalue()
+    except (FileFormatError, ParseError, BadZipFile, OSError, struct.error, ValueError, KeyError, IndexError, TypeError,
+            AttributeError, UnicodeError, OverflowError) as error:  # fmt: skip
+        raise ParseFailed("It is encrypted, and damaged or in a way that we do not know.", kind="encrypted") from error
+    if not passwords:
+        raise ParseFailed("It is encrypted, and the source names no password.", kind="encrypted")
+    raise ParseFailed("It is encrypted, and none of the source's passwords opens it.", kind="wrong_password")
