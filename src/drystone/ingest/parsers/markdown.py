@@ -1,17 +1,20 @@
 """Markdown as readable text: what a person would read, without the marks.
 
 Guarantees: one pass over the lines, linear in time; headings (with their level), paragraphs, list items, tables and
-code become blocks; emphasis marks go; a link keeps its address in brackets; an image keeps its description; front
-matter is left out except the title. Spans refer to this text. Not a full CommonMark renderer: nested quotes lose
-their depth, and raw HTML loses its tags.
+code become blocks; emphasis marks go; a link keeps its address in brackets, wherever that is defined; a footnote
+keeps its number; an image keeps its description; HTML between the lines is read as HTML; front matter is left out
+except the title. Spans refer to this text. Not a full CommonMark renderer: nested quotes lose their depth.
 """
 
 from __future__ import annotations
 
 import html
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from drystone.ingest.parsers.build import TextBuilder, table
+from drystone.ingest.parsers import html as page
+from drystone.ingest.parsers.build import TextBuilder
 from drystone.ingest.parsers.text import decode
 from drystone.records import Parsed
 
@@ -25,7 +28,13 @@ _ITEM = re.compile(r"^([ \t]*)([-*+]|\d{1,9}[.)])[ \t]+(?:\[[ xX]\][ \t]+)?(?=\S
 _DELIMITER = re.compile(r"^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
 _QUOTE = re.compile(r"^(?: {0,3}>[ ]?)+")
 _CELL = re.compile(r"(?<!\\)\|")
-_DEFINITION = re.compile(r"^ {0,3}\[[^\]\n]+\]:[ \t]+\S+.*$")
+_DEFINITION = re.compile(r"^ {0,3}\[([^\]\n^][^\]\n]*)\]:[ \t]+<?([^\s>]+)>?[ \t]*(?:[\"'(].*)?$")
+_FOOTNOTE = re.compile(r"^ {0,3}\[\^([^\]\s]+)\]:[ \t]*(.*)$")
+_HTML = re.compile(
+    r"^ {0,3}</?(address|article|aside|blockquote|center|dd|details|div|dl|dt|figcaption|figure|footer|form|h[1-6]|"
+    r"header|li|main|ol|p|pre|script|section|style|summary|table|tbody|td|tfoot|th|thead|tr|ul)(?=[\s/>])", re.I
+)  # fmt: skip
+_WHOLE = ("table", "pre", "script", "style", "dl")  # which an empty line does not end
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
 
 _MARKED = re.compile(r"[`*_\[<&\\~]")
@@ -33,7 +42,9 @@ _TICKS = re.compile(r"`+|\n")
 _KEPT = re.compile(r"\0(\d+)\0")
 _IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)")
 _LINK = re.compile(r"\[([^\[\]\n]*)\]\([ ]*+<?([^()\s>]*(?:\([^()\s]*\)[^()\s>]*)*)>?(?:[ ]+[^)\[\n]*)?\)")
-_REFERENCE = re.compile(r"\[([^\[\]\n]+)\]\[[^\[\]\n]*\]")
+_REFERENCE = re.compile(r"\[([^\[\]\n]+)\](?:\[([^\[\]\n]*)\])?")
+_NOTE = re.compile(r"\[\^([^\[\]\s]+)\]")
+_BREAK = re.compile(r"<br[ \t]*/?>", re.I)
 _AUTO = re.compile(r"<((?:https?://|mailto:)[^<>\s]+|[\w.+-]+@[\w.-]+)>")
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*(?:[ \t][^<>]*)?/?>")
 _STRONG = re.compile(r"(\*\*|~~|(?<!\w)__(?=\S)|(?<=\S)__(?!\w))")
@@ -42,8 +53,8 @@ _UNDERSCORE = re.compile(r"(?<![\w_\\])_(?=[^\s_])([^_\n]*[^\s_])_(?![\w_])")
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 
-def inline(text: str) -> str:
-    """One stretch of text without its marks."""
+def inline(text: str, targets: Mapping[str, str] = MappingProxyType({})) -> str:
+    """One stretch of text without its marks. ``targets``: the addresses of links by name, in small letters."""
     if not _MARKED.search(text):
         return text
     kept: list[str] = []
@@ -52,9 +63,17 @@ def inline(text: str) -> str:
     if "[" in text:
         text = _IMAGE.sub(r"\1", text)
         text = _LINK.sub(_link, text)
-        text = _REFERENCE.sub(r"\1", text)
+        text = _NOTE.sub(r"[\1]", text)
+
+        def named(match: re.Match[str]) -> str:
+            name = " ".join((match.group(2) or match.group(1)).lower().split())
+            if name in targets:
+                return _shown(match.group(1), targets[name])
+            return match.group() if match.group(2) is None else match.group(1)
+
+        text = _REFERENCE.sub(named, text)
     if "<" in text:
-        text = _TAG.sub("", _AUTO.sub(r"\1", text))
+        text = _TAG.sub("", _BREAK.sub("\n", _AUTO.sub(r"\1", text)))
     text = _STRONG.sub("", text)
     text = _STAR.sub(lambda m: m.group(1) or m.group(2), text)
     text = _UNDERSCORE.sub(r"\1", text)
@@ -96,7 +115,10 @@ def _heading(text: str) -> str:
 
 
 def _link(match: re.Match[str]) -> str:
-    text, target = match.group(1), match.group(2)
+    return _shown(match.group(1), match.group(2))
+
+
+def _shown(text: str, target: str) -> str:
     outside = target.startswith(("http://", "https://", "mailto:", "tel:"))
     return f"{text} ({target})" if outside and target != text else text
 
@@ -114,13 +136,15 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
         source = _COMMENT.sub("", source)
     out = TextBuilder()
     lines = source.split("\n")
+    defined = (d for line in lines if "]:" in line and (d := _DEFINITION.match(line)))
+    targets = {" ".join(d.group(1).lower().split()): d.group(2) for d in defined}
     paragraph: list[str] = []
     in_item = near = False
 
     def flush() -> None:
         nonlocal near
         if paragraph:
-            text = inline("\n".join(paragraph))
+            text = inline("\n".join(paragraph), targets)
             out.add("list" if in_item else "paragraph", text, near=near and in_item)
             near = in_item
             paragraph.clear()
@@ -149,10 +173,10 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
             near = False
         elif first == "#" and (heading := _HEADING.match(line)):
             flush()
-            out.add("heading", inline(_heading(heading.group(2))), level=len(heading.group(1)))
+            out.add("heading", inline(_heading(heading.group(2)), targets), level=len(heading.group(1)))
             in_item = near = False
         elif first in "=-" and paragraph and not in_item and (under := _UNDER.match(line)):
-            text = inline(" ".join(paragraph))
+            text = inline(" ".join(paragraph), targets)
             paragraph.clear()
             out.add("heading", text, level=1 if under.group(1)[0] == "=" else 2)
         elif first in "*-_" and _RULE.match(line):
@@ -160,11 +184,19 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
             in_item = near = False
         elif "|" in line and at < len(lines) and _DELIMITER.match(lines[at]) and ("|" in lines[at] or bare[0] == "|"):
             flush()
-            header = _cells(line)
+            header = _cells(line, targets)
             start = at = at + 1
             while at < len(lines) and "|" in lines[at]:
                 at += 1
-            out.add("table", table([_cells(row) for row in lines[start:at]], header))
+            rows = [_cells(row, targets) for row in lines[start:at]]
+            out.table([header, *rows], header=None if any(header) else [])
+            in_item = near = False
+        elif first == "<" and (block := _HTML.match(line)):
+            flush()
+            start, end = at - 1, f"</{block.group(1).lower()}" if block.group(1).lower() in _WHOLE else ""
+            while at < len(lines) and (lines[at].strip() if not end else end not in lines[at - 1].lower()):
+                at += 1
+            notes = (*notes, *page.fill(out, "\n".join(lines[start:at]))[1])
             in_item = near = False
         elif (first in "-*+" or first.isdigit()) and (item := _ITEM.match(line)):
             flush()
@@ -176,6 +208,9 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
             while at < len(lines) and (not lines[at].strip() or lines[at].startswith(("    ", "\t"))):
                 at += 1
             out.add("code", "\n".join(code[4:] if code.startswith("    ") else code[1:] for code in lines[start:at]))
+        elif first == "[" and (footnote := _FOOTNOTE.match(line)):
+            flush()
+            paragraph.append(f"[{footnote.group(1)}] {footnote.group(2)}")
         elif first == "[" and not paragraph and _DEFINITION.match(line):
             continue
         else:
@@ -184,18 +219,18 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
     return out.parsed(title, notes)
 
 
-def _cells(line: str) -> list[str]:
+def _cells(line: str, targets: Mapping[str, str]) -> list[str]:
     bare = line.strip()
     bare = bare[1:] if bare.startswith("|") else bare
     bare = bare[:-1] if bare.endswith("|") and not bare.endswith("\\|") else bare
-    return [inline(cell.replace("\\|", "|").strip()) for cell in _CELL.split(bare)]
+    return [inline(cell.replace("\\|", "|").strip(), targets) for cell in _CELL.split(bare)]
 
 
 class MarkdownParser:
     """Markdown, with or without front matter."""
 
     name = "markdown"
-    version = "2"
+    version = "3"
     media_types = ("text/markdown",)
 
     def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
