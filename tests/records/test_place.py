@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drystone.records.place import LONGEST, cells, corners, frame, narrowed, parts, place
+from drystone.records.place import LONGEST, cells, corners, frame, narrowed, parts, place, spoken
 
 
 @given(st.text(max_size=80), st.integers(1, 10**6), st.integers(1, 20_000), st.floats(0, 1e6))
@@ -41,3 +41,10 @@ def test_a_row_has_its_own_cells_and_a_mixed_passage_keeps_all() -> None:
     assert narrowed("sheet=Prices&cells=A2:B4", passage, at, len(passage)) == "sheet=Prices&cells=A3:B4"
     assert narrowed("sheet=Prices&cells=A2:B9", passage, at, at + 5) == "sheet=Prices&cells=A2:B9"
     assert narrowed("slide=3", passage, at, at + 5) == "slide=3"
+
+
+def test_places_are_spoken() -> None:
+    assert spoken(3, "") == "page 3" and spoken(None, "") == ""
+    assert spoken(None, "sheet=Prices %26 more&cells=A2:D9") == "sheet Prices & more, A2:D9"
+    assert spoken(None, "slide=4&table=1&cells=A1") == "slide 4, table 1, A1"
+    assert spoken(None, "start_s=12.5&end_s=3719") == "0:12 to 1:01:59"

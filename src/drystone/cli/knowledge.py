@@ -11,6 +11,7 @@ from drystone.cli.output import emit, project
 from drystone.errors import Busy, LabelError, MassRemoval, SourceUnavailable, UsageError
 from drystone.project import Project, total
 from drystone.records import Answer, Report
+from drystone.records.place import spoken
 
 OUTAGES = (SourceUnavailable, MassRemoval, Busy)  # of one source, while others can be ingested
 
@@ -75,7 +76,7 @@ def search(options: argparse.Namespace) -> int:
         )
         lines = []
         for n, hit in enumerate(hits.hits, 1):
-            where = f"{hit.document}" + (f" p. {hit.page}" if hit.page else "")
+            where = ", ".join(filter(None, (hit.document, spoken(hit.page, hit.place))))
             lines.append(f"{n:>2}. {hit.score:.3f}  {where}  {' > '.join(hit.heading)}")
             lines.append(textwrap.shorten(hit.text, 160, placeholder=" ..."))
         lines += [f"note: {note}" for note in hits.notes]
@@ -108,10 +109,10 @@ def answer_lines(answer: Answer) -> list[str]:
     if answer.refused:
         lines.append(f"refused: {answer.reason}")
     for c in answer.citations:
-        page = f", page {c.page}" if c.page else ""
+        where = ", ".join(filter(None, (c.document, spoken(c.page, c.place))))
         support = "" if c.supported else "  (not supported)"
         quote = " ".join(c.quote.split())
-        lines.append(f"  [{c.n}] {c.document}{page}, {c.start}-{c.end}: “{quote}”{support}")
+        lines.append(f"  [{c.n}] {where}, {c.start}-{c.end}: “{quote}”{support}")
     lines += [f"  note: {note}" for note in answer.notes]
     lines.append(f"  {answer.mode}  {answer.passport}")
     return lines

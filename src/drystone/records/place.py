@@ -48,6 +48,23 @@ def frame(text: str) -> str:
     return "&".join(pair for pair in text.split("&") if pair.partition("=")[0] in FRAME)
 
 
+def spoken(page: int | None, text: str) -> str:
+    """A page and a place as a person would say them: ``page 3``, ``sheet Prices, B2:D9``, ``0:12 to 0:19``."""
+    said = parts(text)
+    out = [f"page {page}"] if page else []
+    out += [f"{key} {said[key]}" for key in ("slide", "sheet", "part", "table") if key in said]
+    out += [said["cells"]] if "cells" in said else []
+    if "start_s" in said:
+        out.append(" to ".join(_clock(said[key]) for key in ("start_s", "end_s") if key in said))
+    return ", ".join(out)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def narrowed(text: str, passage: str, first: int, last: int) -> str:
     """The place of ``passage[first:last]``, where ``text`` is that of a passage whose every line is a table's row."""
     found = parts(text)
