@@ -44,7 +44,8 @@ class FilesSource:
             )
         if "://" in config.options["path"]:
             raise SettingsError(
-                f"The path of the source {config.name!r} is an address.", todo="This release reads local folders."
+                f"The path of the source {config.name!r} is an address.",
+                todo="An object store is opened by ingest.objects.open_files.",
             )
         self.name = config.name
         self.root = os.path.realpath(settings.folder / config.options["path"])
@@ -61,7 +62,6 @@ class FilesSource:
     # -- listing -------------------------------------------------------------------------------------
     def list(self) -> Iterator[Item | Failure]:
         """In the order of the names. Raises ``SourceUnavailable``."""
-        self._odd = {}
         if self._permitted:
             posix.forget_names()
         seen: set[str] = set()
@@ -123,6 +123,8 @@ class FilesSource:
             seen.add(identity)
             if identity != entry.path[len(self.root) + 1 :]:
                 self._odd[identity] = entry.path
+            elif self._odd:
+                self._odd.pop(identity, None)
             beside = self._beside(entry.path) if sidecars and name + SIDECAR in sidecars else None
             yield self._item(identity, entry.path, info, above, beside)
 

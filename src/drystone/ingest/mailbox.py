@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
+import certifi
+
 from drystone.errors import SettingsError, SourceUnavailable
 from drystone.ingest.globs import matcher
 from drystone.ingest.media import MAIL
@@ -201,7 +203,7 @@ class ImapSource:
         self._context: ssl.SSLContext | None = None
         if self._tls:
             try:
-                ca = settings.folder / str(options["ca"]) if "ca" in options else None
+                ca = settings.folder / str(options["ca"]) if "ca" in options else certifi.where()
                 self._context = ssl.create_default_context(cafile=ca)
             except OSError:
                 raise SettingsError(f"ca of the source {self.name!r} is no file of certificates.") from None

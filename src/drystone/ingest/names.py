@@ -45,9 +45,10 @@ class Wanted:
         )
 
     def __call__(self, id: str) -> bool:
-        if id.startswith(".") or "/." in id or (self._include and not any(p.match(id) for p in self._include)):
-            return False
-        return not any(p.match(id) for p in self._exclude)
+        return not self.excluded(id) and (not self._include or any(p.match(id) for p in self._include))
+
+    def excluded(self, id: str) -> bool:
+        return id.startswith(".") or "/." in id or any(p.match(id) for p in self._exclude)
 
 
 def check(config: SourceConfig, known: Collection[str], needed: Collection[str] = ()) -> Mapping[str, Any]:

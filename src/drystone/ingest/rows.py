@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class RowsSource:
             most=int(settings["ingest.max_file_mb"]) << 20,
         )
         self._cursor: Iterator[tuple[Item, bytes]] = iter(())
+        self._lock = threading.Lock()
 
     @staticmethod
     def _bad(config: SourceConfig, what: str, looked: str) -> None:
@@ -95,14 +97,15 @@ class RowsSource:
 
     def read(self, item: Item) -> bytes:
         """The row as JSON. Quick in the order of the listing. Raises ``OSError`` if the row is not there any more."""
-        for _ in range(2):
+        with self._lock:
+            for _ in range(2):
+                for found, data in self._cursor:
+                    if found.id == item.id and found.fingerprint == item.fingerprint:
+                        return data
+                self._cursor = (found for found in self._table.documents() if not isinstance(found, Failure))
             for found, data in self._cursor:
                 if found.id == item.id and found.fingerprint == item.fingerprint:
                     return data
-            self._cursor = (found for found in self._table.documents() if not isinstance(found, Failure))
-        for found, data in self._cursor:
-            if found.id == item.id and found.fingerprint == item.fingerprint:
-                return data
         raise OSError("the row changed since it was listed")
 
 
