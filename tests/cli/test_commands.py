@@ -216,7 +216,7 @@ def test_broken_configuration_is_named(cli: Callable[..., Said], desk: Path) -> 
     for text, command, words in (
         (whole + "\nbroken = [", "status", "not valid TOML"),
         (whole + "\n[projectt]\na = 1", "status", "[projectt]"),
-        (whole.replace('"files"', '"ftp"'), "ingest", "files, rows"),
+        (whole.replace('"files"', '"ftp"'), "ingest", "Installed: files, "),
         (whole.replace('path = "documents"', 'pfad = "documents"'), "ingest", "pfad"),
         (whole.replace('"confidential"', '"cosmic"'), "ingest", "public, internal"),
         ('[project]\nname = "x"', "ingest", "[[sources]]"),
