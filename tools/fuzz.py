@@ -541,7 +541,7 @@ def atheris_run(options: argparse.Namespace) -> None:
 
     found = seeds(options.corpus, options.parser)
     with atheris.instrument_imports(include=["drystone.ingest.parsers"]):
-        parsers = {name: load("parsers", name) for name in found}
+        parsers = {name: load("parsers", name)() for name in found}
     folder = Path(tempfile.mkdtemp(prefix="atheris-"))
     names = sorted(parsers)
     for at, name in enumerate(names):

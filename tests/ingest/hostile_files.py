@@ -228,7 +228,7 @@ NOTEBOOK = {"cells": [{"cell_type": "markdown", "metadata": {}, "source": ["# He
 
 
 @lru_cache(maxsize=1)
-def good() -> Mapping[str, bytes]:
+def good() -> dict[str, bytes]:
     """A small document of every format that can be built without an engine, by name."""
     hello = "Hello from a text.\n\nA second paragraph follows.\n"
     table = "<table:table table:name='T'><table:table-row><table:table-cell><text:p>Cell</text:p></table:table-cell></table:table-row></table:table>"
@@ -465,7 +465,7 @@ def _flate(content: bytes, times: int = 1) -> bytes:
     """A PDF whose page's content is this, compressed; ``times``: how often the file says that it is."""
     stream = zlib.compress(content, 9)
     filters = b"[" + b"/FlateDecode " * times + b"]"
-    body = b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n2 0 obj\n<< /Type /Pages /Kids [3 0 R] /Count 1 >>\nendobj\n3 0 obj\n<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R >>\nendobj\n4 0 obj\n<< /Filter %s /Length %d >>\nstream\n%s\nendstream\nendobj\ntrailer << /Root 1 0 R >>\n%%%%EOF\n"
+    body = b"%%PDF-1.4\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n2 0 obj\n<< /Type /Pages /Kids [3 0 R] /Count 1 >>\nendobj\n3 0 obj\n<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R >>\nendobj\n4 0 obj\n<< /Filter %s /Length %d >>\nstream\n%s\nendstream\nendobj\ntrailer << /Root 1 0 R >>\n%%%%EOF\n"
     return body % (filters, len(stream), stream)
 
 
