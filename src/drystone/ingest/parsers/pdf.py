@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +22,7 @@ from typing import Any
 from drystone.errors import ParseFailed
 from drystone.ingest.parsers import ocr
 from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.clock import Clock
 from drystone.ingest.parsers.layout import LIST, Paragraph, Segment, Table, read
 from drystone.records import Parsed, Part, Reading
 
@@ -74,7 +74,7 @@ class PdfParser:
     def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = _READING) -> Parsed:
         import pypdfium2 as pdfium
 
-        stop = time.monotonic() + 0.8 * reading.seconds
+        clock = Clock(reading.seconds)
         document = _opened(data, reading.passwords)
         try:
             pages = len(document)
@@ -86,7 +86,7 @@ class PdfParser:
                 document.init_forms()
             state = _State(reading.text)
             for number in range(1, pages + 1):
-                if time.monotonic() > stop:
+                if clock.over:
                     if not self.last:
                         raise ParseFailed("It has more pages than can be read in time.", kind="slow")
                     state.late.append(number)
