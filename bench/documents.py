@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -95,12 +98,54 @@ ENGINES = {
     "ours": Engine("", "", "Apache-2.0"),
     "kreuzberg": Engine("kreuzberg", "kreuzberg", "MIT"),
     "markitdown": Engine("markitdown", "markitdown[all]", "MIT"),
+    "python-docx": Engine("bare", "python-docx", "MIT", (".docx",)),
+    "docx2txt": Engine("bare", "docx2txt", "MIT", (".docx",)),
+    "python-pptx": Engine("bare", "python-pptx", "MIT", (".pptx",)),
+    "openpyxl": Engine("bare", "openpyxl", "MIT", (".xlsx", ".xlsm")),
+    "python-calamine": Engine("bare", "python-calamine", "MIT", (".xlsx", ".xlsm", ".xls", ".ods")),
+    "odfpy": Engine("bare", "odfpy", "Apache-2.0 or GPL-2.0 or LGPL-2.1", (".odt", ".ods", ".odp")),
+    "beautifulsoup4": Engine("bare", "beautifulsoup4", "MIT", (".html",)),
+    "trafilatura": Engine("bare", "trafilatura", "Apache-2.0", (".html",)),
+    "lxml": Engine("bare", "lxml", "BSD-3-Clause", (".xml", ".nxml")),
+    "stdlib": Engine("", "", "PSF-2.0", (".csv", ".md", ".vtt", ".asciidoc")),
+    "pypdfium2": Engine("bare", "pypdfium2", "Apache-2.0 or BSD-3-Clause", (".pdf",)),
+    "pypdf": Engine("bare", "pypdf", "BSD-3-Clause", (".pdf",)),
+    "pdfminer-six": Engine("bare", "pdfminer.six", "MIT", (".pdf",)),
 }
+PDF_ENGINES = ("ours", "kreuzberg", "markitdown", "pypdfium2", "pypdf", "pdfminer-six")
+WIDE = ("ours", "kreuzberg", "markitdown")  # those that read many formats
+
+
+class Readings:
+    """What each engine made of each file, read once."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, Any] = {}
+        self._read: dict[tuple[str, Path], Read] = {}
+        self._absent: dict[str, str] = {}
+
+    def of(self, engine: str, path: Path) -> Read:
+        """Raises ``Absent``."""
+        if engine in self._absent:
+            raise Absent(self._absent[engine])
+        try:
+            if engine not in self._readers:
+                self._readers[engine] = opened(engine)
+            if (engine, path) not in self._read:
+                self._read[engine, path] = self._readers[engine].read(path)
+        except Absent as error:
+            self._absent[engine] = str(error)
+            raise
+        return self._read[engine, path]
+
+    def close(self, engine: str) -> None:
+        if engine in self._readers:
+            self._readers.pop(engine).close()
 
 
 def opened(name: str) -> Any:
     """An engine that reads. Raises ``Absent``."""
-    return Ours() if name == "ours" else peers.Reader(peers.peer(ENGINES[name].environment), name)
+    return Ours() if name == "ours" else peers.Reader(peers.peer(ENGINES[name].environment or "bare"), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,58 +178,56 @@ class Scored:
     rows: float | None
 
 
-def score(engine: str, chosen: Sequence[Case]) -> list[Scored]:
-    suffixes, reader = ENGINES[engine].suffixes, opened(engine)
-    try:
-        out = []
-        for case in chosen:
-            if suffixes and not case.file.endswith(suffixes):
-                continue
-            read = reader.read(case.path)
-            out.append(Scored(case, read, scoring.bag(read.text, case.expected),
-                              scoring.cell_recall(read.text, case.expected),
-                              scoring.row_recall(read.text, case.expected)))  # fmt: skip
-        return out
-    finally:
-        reader.close()
+def score(engine: str, chosen: Sequence[Case], readings: Readings) -> list[Scored]:
+    """Those of ``chosen`` that the engine says it reads. Raises ``Absent``."""
+    suffixes = ENGINES[engine].suffixes
+    return [
+        scored(case, readings.of(engine, case.path)) for case in chosen if not suffixes or case.file.endswith(suffixes)
+    ]
 
 
-def summary(scored: Sequence[Scored]) -> dict[str, Any]:
+def scored(case: Case, read: Read) -> Scored:
+    cells, rows = scoring.cell_recall(read.text, case.expected), scoring.row_recall(read.text, case.expected)
+    return Scored(case, read, scoring.bag(read.text, case.expected), cells, rows)
+
+
+def summary(group: Sequence[Scored]) -> dict[str, Any]:
     return {
-        "files": len(scored),
-        "f1": scoring.mean([s.bag.f1 for s in scored]),
-        "f1_distinct": scoring.mean([s.bag.distinct for s in scored]),
-        "precision": scoring.mean([s.bag.precision for s in scored]),
-        "recall": scoring.mean([s.bag.recall for s in scored]),
-        "cell_recall": scoring.mean([s.cells for s in scored if s.cells is not None]),
-        "row_recall": scoring.mean([s.rows for s in scored if s.rows is not None]),
-        "seconds": round(sum(s.read.seconds for s in scored), 2),
-        "failed": dict(Counter(s.read.kind for s in scored if s.read.kind)),
+        "files": len(group),
+        "f1": scoring.mean([s.bag.f1 for s in group]),
+        "f1_distinct": scoring.mean([s.bag.distinct for s in group]),
+        "precision": scoring.mean([s.bag.precision for s in group]),
+        "recall": scoring.mean([s.bag.recall for s in group]),
+        "cell_recall": scoring.mean([s.cells for s in group if s.cells is not None]),
+        "row_recall": scoring.mean([s.rows for s in group if s.rows is not None]),
+        "seconds": round(sum(s.read.seconds for s in group), 2),
+        "failed": dict(Counter(s.read.kind for s in group if s.read.kind)),
     }
 
 
-def by_format(scored: Sequence[Scored]) -> dict[str, list[Scored]]:
+def by_format(found: Sequence[Scored]) -> dict[str, list[Scored]]:
     out: dict[str, list[Scored]] = defaultdict(list)
-    for one in scored:
+    for one in found:
         out[one.case.format].append(one)
     return dict(sorted(out.items()))
 
 
-def fidelity(engines: Sequence[str], formats: Sequence[str]) -> dict[str, Any]:
+def fidelity(engines: Sequence[str], formats: Sequence[str], readings: Readings) -> dict[str, Any]:
     chosen = [c for c in cases() if not formats or c.format in formats]
     out: dict[str, Any] = {}
     for engine in engines:
         try:
-            scored = score(engine, chosen)
+            found = score(engine, chosen, readings)
         except Absent as error:
             out[engine] = {"skipped": str(error)}
+            say(f"skipped: {error}")
             continue
-        groups = by_format(scored)
-        out[engine] = {
-            "all": summary(scored),
-            "goal_formats": summary([s for s in scored if s.case.format in GOAL]),
-            "formats": {format: summary(group) for format, group in groups.items()},
-        }
+        if not found:
+            continue
+        out[engine] = {"formats": {format: summary(group) for format, group in by_format(found).items()}}
+        if not ENGINES[engine].suffixes:
+            out[engine]["goal_formats"] = summary([s for s in found if s.case.format in GOAL])
+            out[engine]["all"] = summary(found)
         tell(engine, out[engine])
     return out
 
@@ -193,7 +236,7 @@ def tell(engine: str, found: dict[str, Any]) -> None:
     say(
         f"\n{engine:<14}{'files':>6}{'F1':>8}{'distinct':>9}{'prec':>7}{'rec':>8}{'cells':>8}{'rows':>8}{'s':>8}  failed"
     )
-    for name, row in [*found["formats"].items(), ("goal formats", found["goal_formats"]), ("all", found["all"])]:
+    for name, row in [*found["formats"].items(), *((n, found[n]) for n in ("goal_formats", "all") if n in found)]:
         shares = "".join(f"{row[k]:8.3f}" if row[k] is not None else " " * 7 + "-"
                          for k in ("f1", "f1_distinct", "precision", "recall", "cell_recall", "row_recall"))  # fmt: skip
         failed = " ".join(f"{k}:{n}" for k, n in row["failed"].items())
@@ -202,16 +245,12 @@ def tell(engine: str, found: dict[str, Any]) -> None:
 
 def show(engine: str, file: str) -> None:
     case = next((c for c in cases() if c.file.endswith(file)), None)
-    reader = opened(engine)
     path = case.path if case else next((p for p in DATA.rglob(Path(file).name) if p.is_file()), Path(file))
-    read = reader.read(path)
-    reader.close()
+    read = Readings().of(engine, path)
     print(read.text)
     say(f"\n-- {path}: {read.seconds:.2f} s {read.kind} {read.reason}")
     if case:
-        one = Scored(case, read, scoring.bag(read.text, case.expected), scoring.cell_recall(read.text, case.expected),
-                     scoring.row_recall(read.text, case.expected))  # fmt: skip
-        say("\n".join(lost(one)))
+        say("\n".join(lost(scored(case, read))))
 
 
 def lost(one: Scored) -> list[str]:
@@ -237,24 +276,141 @@ def lost(one: Scored) -> list[str]:
     return lines
 
 
-def worst(folder: Path, formats: Sequence[str]) -> None:
+def worst(folder: Path, formats: Sequence[str], readings: Readings) -> None:
     """A file per format: our worst documents first, beside what the others reach on the same file."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen = [c for c in cases() if not formats or c.format in formats]
     others: dict[str, dict[str, float]] = defaultdict(dict)
-    for engine in ("kreuzberg", "markitdown"):
+    for engine in WIDE[1:]:
         try:
-            for one in score(engine, chosen):
+            for one in score(engine, chosen, readings):
                 others[one.case.file][engine] = one.bag.f1
         except Absent as error:
             say(f"skipped: {error}")
-    for format, group in by_format(score("ours", chosen)).items():
+    for format, group in by_format(score("ours", chosen, readings)).items():
         lines = [f"# {format}: {json.dumps(summary(group))}", ""]
         for one in sorted(group, key=lambda s: (s.bag.f1, s.cells or 0.0)):
             if one.bag.f1 < 0.999 or (one.cells or 1.0) < 1:
                 beside = ", ".join(f"{engine} {f1:.3f}" for engine, f1 in others[one.case.file].items())
                 lines += [*lost(one), *([f"- others' F1: {beside}"] if beside else []), ""]
         (folder / f"{format}.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+# -- PDF ---------------------------------------------------------------------------------------------
+def pdfs() -> list[Path]:
+    return sorted(p for d in ("docs_business_pdf/visible", "sec_10q/common/pdfs") for p in (DATA / d).glob("*.pdf"))
+
+
+def pdftotext() -> str | None:
+    """The program, installed by apt-get if we may; ``None`` where it cannot be had."""
+    if not shutil.which("pdftotext") and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "install", "-y", "-qq", "poppler-utils"], capture_output=True)
+    return shutil.which("pdftotext")
+
+
+def pages(path: Path) -> int:
+    import pypdfium2
+
+    document = pypdfium2.PdfDocument(path)
+    count = len(document)
+    document.close()
+    return count
+
+
+def pdf_words(engines: Sequence[str], readings: Readings) -> dict[str, Any]:
+    """Word recall and precision against pdftotext, per file and in the mean, and pages a second.
+
+    A file in which pdftotext finds no word is a scan: it is read, and timed, and not scored. A scanned page in another
+    file costs who reads it precision.
+    """
+    program = pdftotext()
+    if program is None:
+        return {"skipped": "pdftotext (Debian: poppler-utils) is not installed"}
+    chosen = pdfs()
+    counts = [pages(path) for path in chosen]
+    version = subprocess.run([program, "-v"], capture_output=True, text=True).stderr.split("\n")[0]
+    started = time.perf_counter()
+    references = [subprocess.run([program, "-enc", "UTF-8", str(p), "-"], capture_output=True).stdout for p in chosen]
+    out: dict[str, Any] = {
+        "reference": version, "files": len(chosen), "pages": sum(counts),
+        "reference_pages_per_s": round(sum(counts) / (time.perf_counter() - started), 1), "engines": {},
+    }  # fmt: skip
+    expected = [ref.decode("utf-8", "replace") for ref in references]
+    scans = [path.name for path, text in zip(chosen, expected, strict=True) if not scoring.words(text)]
+    per_file: dict[str, dict[str, list[float]]] = {p.name: {} for p in chosen if p.name not in scans}
+    for engine in (e for e in PDF_ENGINES if e in engines):
+        try:
+            reads = [readings.of(engine, path) for path in chosen]
+        except Absent as error:
+            out["engines"][engine] = {"skipped": str(error)}
+            continue
+        bags = []
+        for path, read, text in zip(chosen, reads, expected, strict=True):
+            if path.name in per_file:
+                bags.append(bag := scoring.bag(read.text, text))
+                per_file[path.name][engine] = [round(bag.recall, 4), round(bag.precision, 4)]
+        out["engines"][engine] = found = {
+            "recall": scoring.mean([b.recall for b in bags]),
+            "lowest": round(min(b.recall for b in bags), 4),
+            "precision": scoring.mean([b.precision for b in bags]),
+            "pages_per_s": round(sum(counts) / sum(r.seconds for r in reads), 1),
+            "seconds": round(sum(r.seconds for r in reads), 1),
+            "failed": dict(Counter(r.kind for r in reads if r.kind)),
+        }
+        say(f"PDF {engine:<14} {json.dumps(found)}")
+    return out | {"scans": scans, "recall_precision": per_file}
+
+
+# -- everything that is there ------------------------------------------------------------------------
+SETS = {
+    "docs_docling": "docs_docling/visible/files", "mails": "mails/visible", "docs_business_pdf": "docs_business_pdf/visible",
+    "sec_10q": "sec_10q/common/pdfs", "enterprisebench": "enterprisebench/common", "audio": "audio/visible",
+}  # fmt: skip
+CLEAR = ("encrypted", "wrong_password", "empty", "unsupported", "too_large", "expansion", "engine_missing", "encoding")
+UNTYPED = "The parser could not read it ("
+
+
+def third_party() -> list[Path]:
+    found = [p for folder in SETS.values() for p in (DATA / folder).rglob("*") if p.is_file()]
+    return sorted(p for p in found if p.suffix not in (".gz", ".jsonl"))
+
+
+def robustness(engines: Sequence[str], readings: Readings) -> dict[str, Any]:
+    """How reading ends for every file: text, a clear reason, an error that names no reason, or not at all."""
+    chosen = third_party()
+    out: dict[str, Any] = {"files": len(chosen)}
+    for engine in (e for e in WIDE if e in engines):
+        try:
+            reads = {path: readings.of(engine, path) for path in chosen}
+        except Absent as error:
+            out[engine] = {"skipped": str(error)}
+            continue
+        ends = {path: ending(engine, read) for path, read in reads.items()}
+        counts = Counter(ends.values())
+        out[engine] = {
+            **{end: counts[end] for end in ("text", "clear reason", "empty", "error", "hang or crash")},
+            "reasons": dict(Counter(r.kind for r in reads.values() if r.kind).most_common()),
+            "ok_or_clear": round((counts["text"] + counts["clear reason"]) / len(chosen), 4),
+        }
+        say(f"all files: {engine:<12} {json.dumps(out[engine])}")
+        if engine == "ours":
+            out[engine]["to_fix"] = [
+                f"{path.relative_to(DATA)}: {reads[path].kind}: {reads[path].reason}"
+                for path, end in ends.items() if end in ("error", "hang or crash")
+            ]  # fmt: skip
+            for line in out[engine]["to_fix"]:
+                say(f"  {line}")
+    return out
+
+
+def ending(engine: str, read: Read) -> str:
+    if not read.kind:
+        return "text"
+    if read.kind in ("timeout", "crashed", "memory"):
+        return "hang or crash"
+    if engine != "ours":
+        return "empty" if read.kind == "empty" else "error"
+    return "clear reason" if read.kind in CLEAR or not read.reason.startswith(UNTYPED) else "error"
 
 
 def say(text: str) -> None:
@@ -268,18 +424,28 @@ def main() -> None:
     parser.add_argument("--engine", action="append", default=[], choices=list(ENGINES), help="may be said again")
     parser.add_argument("--show", metavar="FILE", help="print what one file reads as")
     parser.add_argument("--worst", metavar="FOLDER", type=Path)
+    parser.add_argument(
+        "--only", choices=("text", "pdf", "all"), help="expected text, PDF words, or how every file ends"
+    )
     parser.add_argument("--quick", action="store_true", help="ours alone")
     options = parser.parse_args()
     if not DOCLING.is_dir():
         print(json.dumps({"skipped": f"the evaluation files are not at {DOCLING}"}))
         return
+    readings = Readings()
     if options.show:
         return show((options.engine or ["ours"])[0], options.show)
     if options.worst:
-        return worst(options.worst, options.format)
+        return worst(options.worst, options.format, readings)
     engines = options.engine or (["ours"] if options.quick else list(ENGINES))
-    found = {"fidelity": fidelity(engines, options.format)}
-    if not options.format and not options.engine:
+    found: dict[str, Any] = {}
+    if options.only in (None, "text"):
+        found["fidelity"] = fidelity(engines, options.format, readings)
+    if options.only in (None, "pdf") and not options.format:
+        found["pdf"] = pdf_words(engines, readings)
+    if options.only in (None, "all") and not options.format:
+        found["third_party"] = robustness(engines, readings)
+    if not (options.format or options.engine or options.only):
         print(json.dumps(found))
 
 
