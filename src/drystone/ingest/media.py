@@ -69,6 +69,8 @@ _MAGIC = (
     (b"BZh", BZIP2), (b"\xfd7zXZ\0", XZ), (b"7z\xbc\xaf\x27\x1c", SEVEN), (b"Rar!\x1a\x07", "application/vnd.rar"),
 )  # fmt: skip
 _PACKED = {DOCX, PPTX, XLSX, XLSB, ODT, ODS, ODP, EPUB}  # zip files that are documents
+_MAIN = ((b"word/document.xml", DOCX), (b"ppt/presentation.xml", PPTX), (b"xl/workbook.xml", XLSX),
+         (b"xl/workbook.bin", XLSB))  # fmt: skip
 _OLE = {DOC, PPT, XLS, MSG}
 _STREAMS = (("WordDocument", DOC), ("PowerPoint Document", PPT), ("Workbook", XLS), ("__properties_version1", MSG))
 _WRAPPED = {  # a compressed tar is a tar to its reader, whatever wraps it
@@ -105,6 +107,8 @@ def sniff(data: bytes, declared: str) -> str:
         return declared if declared in ("audio/mp4", "video/mp4") else "audio/mp4" if brand == b"M4A " else "video/mp4"
     if data[257:262] == b"ustar":
         return TAR
+    if declared in _OLE | _PACKED and _HTML.match(data[:1024]):
+        return "text/html"  # what programs that export to Word or Excel often write
     if declared == UNKNOWN:
         if b"%PDF-" in data[:1024]:
             return "application/pdf"
@@ -114,35 +118,33 @@ def sniff(data: bytes, declared: str) -> str:
 
 def _same(found: str, declared: str) -> bool:
     """Container formats of sound and pictures share their first bytes with others of their kind."""
-    return found.partition("/")[0] == declared.partition("/")[0] or {found, declared} <= {
+    kind = found.partition("/")[0]
+    return kind in ("image", "audio", "video") and declared.startswith(f"{kind}/") or {found, declared} <= {
         "video/webm", "video/x-matroska", "audio/ogg"
     }  # fmt: skip
 
 
 def _zipped(data: bytes, declared: str) -> str:
-    if declared in _PACKED:
-        return declared
-    if data[30:38] == b"mimetype":  # OpenDocument and EPUB say what they are in their first member
+    """Packages say what they are: in their first member, or by the name of their main part."""
+    if data[30:38] == b"mimetype":
         said = data[38 : 38 + 80]
         for kind in (ODT, ODS, ODP, EPUB):
             if said.startswith(kind.encode()):
                 return kind
-    for inside, kind in ((b"word/document.xml", DOCX), (b"ppt/presentation.xml", PPTX), (b"xl/workbook.xml", XLSX),
-                         (b"xl/workbook.bin", XLSB)):  # fmt: skip
-        if inside in data[-(1 << 20) :] and b"[Content_Types].xml" in data:
-            return kind
-    return ZIP
+    names = data[-(1 << 20) :] if b"[Content_Types].xml" in data else b""
+    found = [kind for inside, kind in _MAIN if inside in names]
+    if declared in found or not found:
+        return declared if declared in _PACKED else ZIP
+    return found[0]
 
 
 def _compound(data: bytes, declared: str) -> str:
-    if "EncryptedPackage".encode("utf-16-le") in data:
+    if "EncryptedPackage".encode("utf-16-le").ljust(64, b"\0") in data:  # as an entry of the directory writes it
         return ENCRYPTED
-    if declared in _OLE:
-        return declared
-    for stream, kind in _STREAMS:
-        if stream.encode("utf-16-le") in data:
-            return kind
-    return OLE
+    found = [kind for stream, kind in _STREAMS if stream.encode("utf-16-le") in data]
+    if declared in found or not found:
+        return declared if declared in _OLE else OLE
+    return found[0]
 
 
 @dataclass(frozen=True, slots=True)

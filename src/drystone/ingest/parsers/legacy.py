@@ -89,7 +89,7 @@ def _streams(data: bytes, wanted: tuple[str, ...]) -> tuple[dict[str, bytes], st
                 raw = file.getproperties("\x05SummaryInformation").get(2)
                 title = _titled(raw, file) if isinstance(raw, bytes) else str(raw or "")
             return found, title
-    except (olefile.OleFileError, RecursionError):
+    except OSError:
         raise ParseFailed("It is damaged: the compound file cannot be opened.", kind="malformed") from None
 
 

@@ -7,9 +7,7 @@ Excel locks against changes only, with a password that everybody knows, is opene
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Sequence
-from zipfile import BadZipFile
 
 from drystone.errors import ParseFailed
 
@@ -19,23 +17,25 @@ _STANDARD = "VelvetSweatshop"  # Excel's own, for workbooks that are only locked
 def opened(data: bytes, passwords: Sequence[str]) -> bytes:
     """The document without its encryption. ``ParseFailed``: ``encrypted``, ``wrong_password``, ``malformed``."""
     import msoffcrypto
-    from msoffcrypto.exceptions import DecryptionError, FileFormatError, InvalidKeyError, ParseError
+    from msoffcrypto.exceptions import DecryptionError, InvalidKeyError
 
     try:
         file = msoffcrypto.OfficeFile(io.BytesIO(data))
         if not file.is_encrypted():
             raise ParseFailed("It is damaged.", kind="malformed")
-        for password in (_STANDARD, *passwords):
+        checked = {"verify_password": True} if file.format == "ooxml" else {}  # the others always do
+        for password in (*passwords, _STANDARD):
             out = io.BytesIO()
             try:
-                file.load_key(password=password)
+                file.load_key(password=password, **checked)
                 file.decrypt(out)
             except (InvalidKeyError, DecryptionError, AssertionError):
                 continue
             if out.getvalue():
                 return out.getvalue()
-    except (FileFormatError, ParseError, BadZipFile, OSError, struct.error, ValueError, KeyError, IndexError, TypeError,
-            AttributeError, UnicodeError, OverflowError) as error:  # fmt: skip
+    except (ParseFailed, MemoryError):
+        raise
+    except Exception as error:  # whatever a damaged header does to the library
         raise ParseFailed("It is encrypted, and damaged or in a way that we do not know.", kind="encrypted") from error
     if not passwords:
         raise ParseFailed("It is encrypted, and the source names no password.", kind="encrypted")

@@ -318,7 +318,7 @@ class _Document:
                         for column in range(at, min(at + span, at + 100)) if deep > 1 else ():
                             over[column] = (deep, text)
                         cells.append(text)
-                    elif span > 1:
+                    elif span > 0:
                         cells.append(text)
                     else:
                         cells.append(over.get(at, (0, ""))[1])

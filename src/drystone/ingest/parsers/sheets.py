@@ -96,28 +96,30 @@ class XlsParser:
         from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
         notes: list[str] = []
-        try:
-            book = CalamineWorkbook.from_filelike(io.BytesIO(data))
-        except PasswordError:
-            book = CalamineWorkbook.from_filelike(io.BytesIO(opened(data, reading.passwords)))
-            notes.append("encrypted: opened with a password")
-        except (CalamineError, ValueError, OSError) as error:
-            raise ParseFailed("It is damaged, or no workbook.", kind="malformed") from error
         out = TextBuilder(reading.text)
         hidden = 0
-        for about in book.sheets_metadata:
-            if about.typ != SheetTypeEnum.WorkSheet:
-                continue
-            hidden += about.visible != SheetVisibleEnum.Visible
+        try:
             try:
+                book = CalamineWorkbook.from_filelike(io.BytesIO(data))
+            except PasswordError:
+                book = CalamineWorkbook.from_filelike(io.BytesIO(opened(data, reading.passwords)))
+                notes.append("encrypted: opened with a password")
+            for about in book.sheets_metadata:
+                if about.typ != SheetTypeEnum.WorkSheet:
+                    continue
+                hidden += about.visible != SheetVisibleEnum.Visible
                 table = book.get_sheet_by_name(about.name)
                 merged = [(r1 + 1, c1 + 1, r2 + 1, c2 + 1) for (r1, c1), (r2, c2) in table.merged_cell_ranges or ()]
                 row, column = table.start or (0, 0)
-                rows = enumerate(table.to_python(), row + 1)
-            except (CalamineError, ValueError) as error:
-                raise ParseFailed("A sheet is damaged.", kind="malformed") from error
-            found = (Row(n, {c: s for c, v in enumerate(r, column + 1) if (s := _value(v))}) for n, r in rows)
-            sheet(out, about.name, _filled(found, merged))
+                found = (Row(n, {c: s for c, v in enumerate(r, column + 1) if (s := _value(v))})
+                         for n, r in enumerate(table.to_python(), row + 1))  # fmt: skip
+                sheet(out, about.name, _filled(found, merged))
+        except (CalamineError, ValueError, OSError):
+            raise ParseFailed("It is damaged, or no workbook.", kind="malformed") from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of Rust; no class that could be named here
+                raise
+            raise ParseFailed("It is damaged: its tables cannot be read.", kind="malformed") from None
         if hidden:
             notes.append(f"hidden sheets: {hidden} read too")
         return out.parsed("", notes)
@@ -313,7 +315,7 @@ def sheet(out: TextBuilder, name: str, rows: Iterator[Row]) -> None:
     """A sheet under its name. Tables end at an empty row."""
     out.add("heading", name, level=1, place=place(sheet=name))
     waiting = next(rows, None)
-    last: tuple[int, int, list[str]] | None = None  # of the table before: its columns and their names
+    above: list[_Named] = []  # the tables before the gap
     while waiting is not None:
         held = [waiting] if waiting.cells else []
         at, waiting = waiting.number, None
@@ -328,8 +330,7 @@ def sheet(out: TextBuilder, name: str, rows: Iterator[Row]) -> None:
         if not held:
             continue
         if len(held) < _LOOK:
-            for part in _beside(held):
-                last = _one(out, name, part, last)
+            above = [named for part in _beside(held) if (named := _one(out, name, part, above))]
             continue
         left = min(min(r.cells) for r in held)
         rest = _Rest(rows, at)
@@ -382,10 +383,16 @@ def _cut(rows: list[Row], first: int, last: int) -> list[Row]:
     return found
 
 
-def _one(
-    out: TextBuilder, name: str, rows: list[Row], last: tuple[int, int, list[str]] | None
-) -> tuple[int, int, list[str]] | None:
-    """One table: lines above its header as titles, then the table. Returns its columns and their names."""
+class _Named(NamedTuple):
+    """A table that had a header: its first and last column, and what they are called."""
+
+    first: int
+    last: int
+    names: list[str]
+
+
+def _one(out: TextBuilder, name: str, rows: list[Row], above: list[_Named]) -> _Named | None:
+    """One table: lines above its header as titles, then the table. Returns the names of its columns."""
     left, right = min(min(r.cells, default=1 << 20) for r in rows), max(max(r.cells, default=0) for r in rows)
     while rows and right > left and len(rows[0].cells) == 1 and len(rows) > 1:
         ((column, text),) = rows[0].cells.items()
@@ -394,12 +401,14 @@ def _one(
         rows = rows[1:]
         left, right = min(min(r.cells, default=left) for r in rows), max(max(r.cells, default=0) for r in rows)
     lines = [_line(row, left, right) for row in rows]
-    if not headed(lines) and last is not None and last[0] <= left and right <= last[1] and right > left:
+    over = next((n for n in above if n.first <= left < right <= n.last), None)
+    if over is not None and not headed(lines):
         # Rows that go on under the header of the table above: an empty row was for the eye.
-        out.table(lines, header=last[2][left - last[0] :], first_row=rows[0].number, first_column=left, sheet=name)
-        return last
+        names = over.names[left - over.first :]
+        out.table(lines, header=names, first_row=rows[0].number, first_column=left, sheet=name)
+        return over
     lay(out, lines, first_row=rows[0].number, first_column=left, sheet=name)
-    return (left, right, lines[0]) if headed(lines) else None
+    return _Named(left, right, lines[0]) if headed(lines) else None
 
 
 # --- parts ----------------------------------------------------------------------------------------
@@ -511,6 +520,7 @@ def _section(code: str) -> _Format:
         return _Format("date", tuple(tokens), elapsed=elapsed)
     if "General" in codes:
         return _Format("general", tuple(tokens))
+    figures = "".join(w for w in codes if w[0] in "0#?,.")
     digits = [w for w in codes if w[0] in "0#?"]
     if not digits or "/" in codes and "?" in "".join(digits):
         return _Format("text" if "@" in codes or not codes else "general", tuple(tokens))
@@ -520,7 +530,7 @@ def _section(code: str) -> _Format:
     exponent = any(w[0] == "E" for w in codes)
     if exponent:
         after = next((w for k, w in tokens[point:] if k == "code" and w[0] in "0#?"), "")
-    trailing = len(before) - len(before.rstrip(",")) if point < len(tokens) or before.endswith(",") else 0
+    trailing = sum(len(part) - len(part.rstrip(",")) for part in figures.split("."))
     return _Format(
         "exponent" if exponent else "number", tuple(tokens), len(after), after.count("#") + after.count("?"),
         before.count("0"), "," in before.rstrip(","), 3 * trailing - 2 * codes.count("%"),
@@ -545,8 +555,8 @@ def shown(value: str, code: str, from_1904: bool = False) -> str:
         chosen = sections[2]
     if chosen.kind == "date":
         return _date(number, chosen, from_1904)
-    if chosen.kind == "text" and not chosen.tokens:
-        return ""  # a section that shows nothing
+    if chosen.kind == "text" and ("code", "@") not in chosen.tokens:
+        return "".join(word for kind, word in chosen.tokens if kind == "literal").strip()  # it shows no number
     if chosen.kind in ("general", "text"):
         literal = "".join(w if k == "literal" else general(abs(number)) if w in ("General", "@") else ""
                           for k, w in chosen.tokens) if chosen.kind == "general" else ""  # fmt: skip
