@@ -29,6 +29,7 @@ from drystone.records import Item
 from drystone.settings import Settings, SourceConfig
 
 PAUSES = (0.2, 1.0, 4.0)  # seconds before each further attempt
+PAGE = 1000  # keys of one request
 LOOK_S = 3.0  # a question waits for it
 _S3 = {"s3", "s3a"}
 _OPTIONS = COMMON | {"path", "endpoint", "region", "key", "secret", "token", "anonymous", "plain", "storage"}
@@ -66,7 +67,12 @@ class ObjectsSource:
         path = str(options["path"])
         protocol, _, place = path.partition("://")
         self.name = config.name
-        if "::" in path or "@" in urlsplit(path).netloc or protocol in _NOT_HERE:
+        if (
+            "::" in path
+            or protocol in _NOT_HERE
+            or _user(place)
+            or (protocol in _S3 and "@" in place.partition("/")[0])
+        ):
             raise SettingsError(
                 f"The path of the source {self.name!r} is no address of an object store that we take.",
                 looked="It is a local or web address, a chain of addresses, or has a user in it.",
@@ -138,7 +144,7 @@ class ObjectsSource:
         yield from ((one, None) for one in waiting)
 
     def _s3_keys(self) -> Iterator[_Found]:
-        where: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": 1000}
+        where: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix, "MaxKeys": PAGE}
         versions = self._versioned()
         method, entries = ("list_object_versions", "Versions") if versions else ("list_objects_v2", "Contents")
         more: dict[str, Any] = {}
@@ -330,8 +336,9 @@ def _open(config: SourceConfig, settings: Settings, protocol: str) -> Any:
 def _s3_options(config: SourceConfig, settings: Settings) -> dict[str, Any]:
     options, endpoint = config.options, config.options.get("endpoint")
     if endpoint is not None:
-        said = urlsplit(str(endpoint))
-        if said.scheme not in ("http", "https") or not said.hostname or "@" in said.netloc:
+        endpoint = str(endpoint)
+        said = urlsplit(endpoint)
+        if said.scheme not in ("http", "https") or not said.hostname or "@" in endpoint or _user(said.netloc):
             raise SettingsError(f"The endpoint of the source {config.name!r} is no http(s) address without a user.")
         if said.scheme == "http" and not loopback(said.hostname) and options.get("plain") is not True:
             raise SettingsError(
@@ -357,6 +364,12 @@ def _s3_options(config: SourceConfig, settings: Settings) -> dict[str, Any]:
             **({"s3": {"addressing_style": "path"}} if endpoint else {}),
         },
     }
+
+
+def _user(place: str) -> bool:
+    """Is there a user with a password in an address? A password may have a ``/`` in it."""
+    _, mark, after = place.partition("/")[0].partition(":")
+    return bool(mark) and (not after.isdecimal() or "@" in place)
 
 
 def _missing(config: SourceConfig, package: str) -> EngineMissing:
