@@ -200,6 +200,26 @@ def test_a_password_of_one_document(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     bench.kb.close()
 
 
+@pytest.mark.parametrize("given_by", ["source", "", "!/tea.txt"])
+def test_a_locked_member_waits_for_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_by: str) -> None:
+    data = locked_zip({"tea.txt": TEA.encode()}, "zq-open", 2, plain={"pool.txt": POOL.encode()})
+    bench = Bench(tmp_path / "p", {"public/part.zip": data})
+    report = bench.ingest()
+    assert report.added == 2 and {f.document: f.kind for f in report.failures} == {
+        "docs:public/part.zip!/tea.txt": "encrypted"
+    }
+    monkeypatch.setenv("SHOP_ZIP", "zq-open")
+    text = (bench.folder / "drystone.toml").read_text()
+    if given_by == "source":
+        bench.again(text.replace('path = "documents"', 'path = "documents"\npasswords = ["env:SHOP_ZIP"]'))
+        report = bench.ingest()
+    else:
+        report = bench.kb.retry(f"docs:public/part.zip{given_by}", password="env:SHOP_ZIP", actor="olga")
+    assert report.added == 1 and numbers(bench.ingest()) == {}
+    assert "docs:public/part.zip!/tea.txt" in found(bench, "tea kitchen closes", "eve")
+    bench.kb.close()
+
+
 def test_ignoring_is_a_decision_until_the_bytes_change(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "p", {"public/secret.pdf": ENCRYPTED, "public/a.md": "# A\n\nShort."})
     report = bench.ingest()

@@ -89,8 +89,9 @@ class Plan:
         return found
 
     def passwords_of(self, document: str) -> tuple[str, ...]:
-        said = self.choosing.get(document)
-        return (self.secret(said.password), *self.passwords) if said and said.password else self.passwords
+        """Those of the document, of what lies in it (its container opens it), and of the source."""
+        said = [self.choosing[name] for name in self.choosing if name == document or name.startswith(document + "!/")]
+        return (*dict.fromkeys(self.secret(s.password) for s in said if s.password), *self.passwords)
 
     def within(self, document: str) -> list[str]:
         """What lay inside a document, at any depth, in quarantine too."""
@@ -342,7 +343,7 @@ class _Comparison:
             self.failures.append(unreadable(name, error))
             self.relabel(before, label, origin, ages)
             return
-        if self.ledger.digest("b", data) == before.digest:
+        if before.fingerprint and self.ledger.digest("b", data) == before.digest:  # without one: somebody said "again"
             reader, _ = self.plan.reader(Work(name, item, label, origin, "change"), data)
             if reader is not None and self.plan.transform(reader) == before.transform:
                 self.plan.touched[name] = item.fingerprint

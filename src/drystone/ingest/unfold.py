@@ -108,6 +108,8 @@ class Unfolding:
                     self._fail(work, "expansion", "It lies deeper inside than ingest.max_depth allows.")
                 elif (taken := self.plan.known.get(work.document)) is not None and not taken.parent:
                     self._fail(work, "duplicate_id", "The source lists another document with the same name.")
+                elif part.kind:
+                    self._fail(work, part.kind, part.reason)
                 else:
                     ready.append((work, part.data))
             above.parsed = replace(above.parsed, parts=())  # their bytes are held once

@@ -41,7 +41,17 @@ def pack(parsed: Parsed) -> tuple[dict[str, Any], list[bytes]]:
     places = b""
     if any(b.place for b in parsed.blocks):
         places = "\n".join(b.place[:LONGEST].replace("\n", " ") for b in parsed.blocks).encode("utf-8", "replace")
-    about = [[p.name[:1000], _clean(p.media_type, 200), _clean(p.title, _TITLE), len(p.data)] for p in parsed.parts]
+    about = [
+        [
+            p.name[:1000],
+            _clean(p.media_type, 200),
+            _clean(p.title, _TITLE),
+            p.kind,
+            _clean(p.reason, _NOTE),
+            len(p.data),
+        ]
+        for p in parsed.parts
+    ]
     names = json.dumps(about, separators=(",", ":")).encode() if about else b""
     header = {
         "ok": True, "title": _clean(parsed.title, _TITLE),
@@ -93,13 +103,13 @@ def _parts(names: memoryview, view: memoryview, at: int) -> list[Part]:
     """The parts, whose bytes follow one another to the payload's end. A name that leads out of its parent is none."""
     found: list[Part] = []
     seen: set[str] = set()
-    for name, media_type, title, size in json.loads(bytes(names)) if len(names) else ():
-        _texts((name, 1000), (media_type, 200), (title, _TITLE))
+    for name, media_type, title, kind, reason, size in json.loads(bytes(names)) if len(names) else ():
+        _texts((name, 1000), (media_type, 200), (title, _TITLE), (kind, 40), (reason, _NOTE))
         odd = not name.isprintable() or any(step in ("", ".", "..") for step in name.split("/"))
         if odd or name in seen or not isinstance(size, int) or not 0 <= size <= len(view) - at:
             raise ValueError("parts")
         seen.add(name)
-        found.append(Part(name, bytes(view[at : at + size]), media_type, title))
+        found.append(Part(name, bytes(view[at : at + size]), media_type, title, kind, reason))
         at += size
     if at != len(view):
         raise ValueError("parts")

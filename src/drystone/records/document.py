@@ -89,13 +89,17 @@ class Part:
     """A document inside a document: an attachment of a mail, a member of an archive.
 
     ``name``: a relative path with ``/`` that is unique among its siblings and has no ``..`` in it.
-    ``media_type``: what the container says, or ``""``: then the name and the first bytes decide.
+    ``media_type``: what the container says, or ``""``: then the name and the first bytes decide. ``kind``: why it
+    cannot be read, where the container knows that already (``encrypted``, ``malformed``); then ``reason`` says more,
+    there are no bytes, and it lies in quarantine.
     """
 
     name: str
     data: bytes
     media_type: str = ""
     title: str = ""
+    kind: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Archives: zip, tar (plain or compressed), and single files in gzip, bzip2 or xz.
 
-Guarantees: every member becomes a part or is counted in a note (leads out of the archive, link, device, hidden,
-encrypted, damaged, in an unknown compression); nothing is followed and nothing is written. Bytes are counted while
-they unfold: more than ``reading`` allows, more than 250 times the archive, or zip members that share bytes are an
+Guarantees: every member becomes a part (one that is encrypted, damaged or compressed in an unknown way says so) or is
+counted in a note (leads out of the archive, link, device, hidden); nothing is followed and nothing is written. Bytes
+are counted while they unfold: more than ``reading`` allows, more than 250 times the archive, or zip members that share bytes are an
 ``expansion`` bomb. The text is a list of the members' names and sizes. Encrypted members are tried with the source's
 passwords (ZipCrypto, and AES as in WinZip's AE-1 and AE-2).
 """
@@ -115,19 +115,15 @@ class _Inside:
         self.parts.append(Part(name, data))
         self._lines.append(f"{name} ({size(len(data))})")
 
-    def leave(self, name: str, why: str) -> None:
-        """A member that cannot be read; its name can still be found."""
-        self.notes[f"members {why}"] += 1
-        self._lines.append(f"{name} ({why})")
+    def leave(self, name: str, kind: str, reason: str) -> None:
+        """A member that cannot be read: its name can be found, and it lies in quarantine by itself."""
+        self.parts.append(Part(name, b"", kind=kind, reason=reason))
+        self._lines.append(f"{name} ({kind.replace('_', ' ')})")
 
     def parsed(self) -> Parsed:
-        locked = self.notes["members encrypted"]
-        if locked and not self.parts:
-            if self.passwords:
-                raise ParseFailed("None of the source's passwords opens it.", kind="wrong_password")
-            raise ParseFailed("It is encrypted.", kind="encrypted")
-        if self.notes["members in an unknown compression"] and not self.parts:
-            raise ParseFailed("Its members are compressed in a way that we cannot read.", kind="unsupported")
+        kinds = {part.kind for part in self.parts}
+        if len(kinds) == 1 and kinds <= {"encrypted", "wrong_password", "unsupported"}:
+            raise ParseFailed(self.parts[0].reason, kind=kinds.pop())
         out = TextBuilder()
         for line in self._lines:
             out.add("list", line, near=True)
@@ -159,12 +155,14 @@ def _zip(data: bytes, inside: _Inside) -> None:
                     with packed.open(member) as file:
                         content = inside.count(_pieces(file))
             except NotImplementedError:
-                inside.leave(name, "in an unknown compression")
+                inside.leave(name, "unsupported", "It is compressed in a way that we cannot read.")
             except _DAMAGED:
-                inside.leave(name, "damaged")
+                inside.leave(name, "malformed", "It is damaged inside its archive.")
             else:
-                if content is None:
-                    inside.leave(name, "encrypted")
+                if content is None and inside.passwords:
+                    inside.leave(name, "wrong_password", "None of the source's passwords opens it.")
+                elif content is None:
+                    inside.leave(name, "encrypted", "It is encrypted.")
                 else:
                     inside.add(name, content)
 
