@@ -93,6 +93,7 @@ def main() -> None:
             start("200 OK", [])
             return [b""]
         query = environ.get("QUERY_STRING", "")
+        chunked = environ.get("HTTP_TRANSFER_ENCODING") == "chunked"
         whole = f"{path}?{query}" if query else path
         fails = (
             bool(fault)
@@ -103,11 +104,18 @@ def main() -> None:
         if fails:
             fault["times"] -= 1
             time.sleep(fault["wait"])
+            if fault["status"] == -1:  # done, and the answer is lost
+                b"".join(moto(environ, start))
+                raise ConnectionError
             if fault["status"]:
                 log.append((method, whole, 0, 0))
-                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-                start(f"{fault['status']} fault", [("Content-Type", "application/xml")])
-                return [b"" if method == "HEAD" else fault["body"].encode()]
+                environ["wsgi.input"].read(-1 if chunked else int(environ.get("CONTENT_LENGTH") or 0))
+                body = b"" if method == "HEAD" else fault["body"].encode()
+                start(
+                    f"{fault['status']} fault",
+                    [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))],
+                )
+                return [body]
         body = b"".join(moto(environ, start))
         log.append((method, whole, int(environ.get("CONTENT_LENGTH") or 0), 0 if method == "HEAD" else len(body)))
         return [body]

@@ -6,6 +6,7 @@ reduced to a reason of our own; both engines give up on a store that does not an
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from drystone.settings import Settings
 
 CONNECT_S, SILENT_S, RETRIES = 5, 20, 2
-REASONS = (  # what the engines write, and what we say; the first that is found counts
-    (("NO_SUCH_BUCKET", "NoSuchBucket"), "there is no such bucket", "Create it, or correct project.state."),
-    (("403", "401", "ACCESS_DENIED", "privileges", "INVALID_ACCESS_KEY", "SIGNATURE", "credential", "Credential"),
-     "the store refused our key", "Check key and secret in [storage], and that they may read, write and list there."),
-    (("503", "429", "SLOW_DOWN", "SlowDown", "THROTTL"), "the store asks us to slow down", "Try again later."),
-    (("error sending request", "NETWORK_CONNECTION", "curlCode", "timed out", "Timeout"), "the store does not answer",
+REASONS = (  # what the engines write, and what we say of it; the first that matches counts
+    (r"NO_SUCH_BUCKET|NoSuchBucket", "there is no such bucket", "Create it, or correct project.state."),
+    (r"status(?: code:)? 40[13]|ACCESS_DENIED|privileges|INVALID_ACCESS_KEY|SIGNATURE|[Cc]redential",
+     "the store refused our key", "Check key and secret in [storage], and that they may list, read and write there."),
+    (r"status(?: code:)? (?:503|429)|SLOW_DOWN|SlowDown|THROTTL", "the store asks us to slow down", "Try again later."),
+    (r"error sending request|NETWORK_CONNECTION|curlCode|[Tt]imed? ?out", "the store does not answer",
      "Check storage.endpoint, the network and the store; then try again."),
-    (("500", "502", "504", "INTERNAL_FAILURE"), "the store failed", "Try again later."),
+    (r"status(?: code:)? 5\d\d|INTERNAL_FAILURE", "the store failed", "Try again later."),
 )  # fmt: skip
 
 
@@ -115,10 +116,10 @@ def spoken(what: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         text = str(error)
-        found = next((r[1:] for r in REASONS if any(word in text for word in r[0])), None)
+        found = next((reason[1:] for reason in REASONS if re.search(reason[0], text)), None)
     else:
         return
     reason, todo = found or ("the store's answer was not understood", "Check [storage] and the store.")
     raise StateUnavailable(
         f"Object storage cannot be used: {reason}.", looked=f"It was {what}.", todo=f"{todo} Nothing was committed."
-    )
+    ) from None

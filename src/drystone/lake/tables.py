@@ -156,8 +156,9 @@ class Tables:
     def own(self, ledger: str) -> None:
         """Make sure, once a process, that the bucket's prefix is ``ledger``'s. ``StateUnavailable`` if it is another's.
 
-        The marker is an empty table, because a table is created by a conditional write: of two that try at once one
-        makes it and the other finds it. A folder belongs to the ledger beside it.
+        The marker is the first version of an empty table: a version is made by a conditional write, so of several
+        that try at once one makes the first, and what the others make or are refused does not count. A folder
+        belongs to the ledger beside it.
         """
         if self._owned or not isinstance(self.where, Bucket):
             return
@@ -168,12 +169,12 @@ class Tables:
         mark = pa.schema([pa.field("empty", pa.bool_())], metadata={"drystone.ledger": ledger}).empty_table()
         with spoken(uri):
             try:
-                found = lance.write_dataset(mark, uri, mode="create", **self._reach())
+                lance.write_dataset(mark, uri, mode="create", **self._reach())
             except OSError as error:
-                if "already exists" not in str(error):
+                if not re.search("already exists|conflict", str(error)):
                     raise
-                found = lance.dataset(uri, version=1, **self._reach())
-            owner = (found.schema.metadata or {}).get(b"drystone.ledger", b"").decode()
+            first = lance.dataset(uri, version=1, **self._reach())
+            owner = (first.schema.metadata or {}).get(b"drystone.ledger", b"").decode()
         if owner != ledger:
             raise StateUnavailable(
                 f"{self.where.url} belongs to another ledger ({owner}); nothing was written.",
