@@ -10,6 +10,7 @@ Every command and every line of configuration that it uses stands in the README.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -18,7 +19,9 @@ import sys
 import tarfile
 import tempfile
 import time
+import zipfile
 from dataclasses import dataclass, field
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,21 @@ SHARE = {  # path: (mode, text)
     "pay/overtime.txt": (0o640, "Overtime is paid at 125 percent from the third hour on.\n"),
     "menu.html": (0o644, "<html><body><h1>Canteen</h1><p>Lunch is served from 11:45 to 13:30.</p></body></html>"),
 }
+
+
+def mail() -> bytes:
+    """An offer by mail, with a table in a zip file attached: what a shared folder holds beside notes."""
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "sales@ladders.example", "desk@example", "Our offer"
+    message["Date"] = "Mon, 02 Nov 2026 09:00:00 +0000"
+    message.set_content("Dear all,\n\nplease find our offer for ladders attached.\n")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("prices.csv", "Ladder,Price in euros\nShort ladder,49\nLong ladder,118\n")
+    message.add_attachment(packed.getvalue(), maintype="application", subtype="zip", filename="offer.zip")
+    return message.as_bytes()
+
+
 PEOPLE = """\
 [[users]]
 name = "{me}"
@@ -98,10 +116,12 @@ def share(folder: Path, group: int) -> None:
     for name, (mode, text) in SHARE.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text.encode())
         if mode == 0o640:
             os.chown(path, -1, group)
         path.chmod(mode)
+    (folder / "offer.eml").write_bytes(mail())
+    (folder / "offer.eml").chmod(0o644)
 
 
 def some_group() -> tuple[str, int]:
@@ -156,7 +176,8 @@ classification = "public"
     lines = sum(bool(line.strip()) for line in (configuration + people).splitlines())
 
     report = day.type("ingest", "--project", "desk")
-    expect(report["added"] == len(SHARE) and not report["refused"] and not report["failed"], "all documents are in")
+    expect(report["added"] == len(SHARE) + 3, "all documents are in, those inside a mail too")
+    expect(not report["refused"] and not report["failed"], "and none was left out")
 
     banner("three people ask")
     question = "How much is the bonus for 2026?"
@@ -171,6 +192,11 @@ classification = "public"
     expect(not why["allowed"] and group in json.dumps(why), "the owner sees why")
     canteen = day.type("ask", "When is lunch served?", "--as", "vic", "--project", "desk")
     expect("11:45" in canteen["text"], "vic reads what everyone may read")
+    ladder = day.type("ask", "What is the price of the long ladder in euros?", "--as", "vic", "--project", "desk")
+    cited = ladder["citations"][0]
+    expect("118" in ladder["text"] and cited["document"] == "share:offer.eml!/offer.zip!/prices.csv", "a table in a zip "
+           "file in a mail answers")  # fmt: skip
+    expect(cited["place"].get("cells") == "A3:B3", "and is cited by its row")
 
     banner("a right is taken away at the source")
     with subprocess.Popen(
@@ -244,6 +270,8 @@ def earlier_release(day: Day) -> None:
     day.type("upgrade", "--project", project)
     answer = day.type("ask", expected["question"], "--as", expected["actor"], "--project", project)
     expect(expected["text"] in answer["text"], f"state of {project} answers after the upgrade")
+    report = day.type("ingest", "--as", "olga", "--project", project)
+    expect(not report["embedded"] and not report["removed"], "new parsers read its documents again and embed nothing")
     old = day.type("passport", "verify", expected["passport"], "--as", expected["actor"], "--project", project)
     expect(old["valid"], "a passport of then verifies now")
     expect(day.type("ledger", "verify", "--project", project)["valid"], "and its ledger")
