@@ -125,13 +125,12 @@ class _Ear:
         except DigestMismatch as error:
             raise ParseFailed(error.happened, kind="engine_missing") from None
         self._storage = ctranslate2.StorageView
-        threads = min(2, os.cpu_count() or 1)
         self._model = ctranslate2.models.Whisper(
-            str(folder / "model"), device="cpu", compute_type="float32", inter_threads=1, intra_threads=threads
+            str(folder / "model"), device="cpu", compute_type="float32", inter_threads=1, intra_threads=1
         )
         self._tokenizer = Tokenizer.from_file(str(folder / "model" / "tokenizer.json"))
         self._begin, self._end, zero = (
-            int(self._tokenizer.token_to_id(f"<|{name}|>"))
+            self._tokenizer.token_to_id(f"<|{name}|>") or 0
             for name in ("startoftranscript", "endoftext", "notimestamps")
         )
         self._zero = zero + 1  # the token of second 0.0
@@ -171,7 +170,7 @@ class _Ear:
             if token < self._zero:
                 held.append(token)
                 continue
-            last = (token - self._zero) * _TICK_S
+            last = min((token - self._zero) * _TICK_S, size / _RATE)
             if held:
                 self._add(cues, begin_s, start, last, held)
                 held = []

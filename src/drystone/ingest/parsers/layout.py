@@ -216,20 +216,29 @@ def _joined(first: Segment, second: Segment, gap: str) -> Segment:
 
 def _region(segments: list[Segment]) -> Iterator[Paragraph | Table]:
     rows = _rows(segments)
-    lines: list[Row] = []
-    at = 0
+    told = at = 0  # rows before ``told`` are given out
     while at < len(rows):
         end = _run(rows, at) if len(rows[at]) > 1 else at
-        made = _table(rows[at:end]) if end > at else None
+        first = _above(rows, told, at)
+        made = _table(rows[first:end]) if end > at else None
         if made is None:
-            lines.append(rows[at])
             at += 1
             continue
-        yield from _paragraphs(lines)
-        lines = []
+        yield from _paragraphs(rows[told:first])
         yield made
-        at = end
-    yield from _paragraphs(lines)
+        told = at = end
+    yield from _paragraphs(rows[told:])
+
+
+def _above(rows: Sequence[Row], told: int, at: int) -> int:
+    """The first of the lines that stand above a table's columns, and not above its first one."""
+    first = at
+    while first > told and len(rows[first - 1]) == 1 and len(rows[at]) > 1:
+        cell, below = rows[first - 1][0], rows[first]
+        if cell.left <= rows[at][0].right or below[0].top - cell.bottom > cell.size or cell.right > rows[at][-1].right:
+            break
+        first -= 1
+    return first
 
 
 def _run(rows: Sequence[Row], at: int) -> int:
@@ -375,7 +384,7 @@ def _paragraphs(rows: Sequence[Row]) -> Iterator[Paragraph]:
     right = max(s.right for row in rows for s in row)
     left = min(s.left for row in rows for s in row)
     pitches = [row[0].top - before[0].top for before, row in zip(rows, rows[1:], strict=False)]
-    usual = median(pitches) if len(pitches) > 3 else 0.0  # a text may be set with double space
+    usual = median(pitches) if len(pitches) > 2 else 0.0  # a text may be set with double space
     made: Paragraph | None = None
     before: Row = []
     for row in rows:

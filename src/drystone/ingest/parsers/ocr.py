@@ -70,7 +70,7 @@ class Eye:
                 "Det.limit_side_len": _FIND,
                 "Det.model_path": str(models / "PP-OCRv6_det_small.onnx"),  # named, so that it never downloads one
                 "Rec.model_path": str(models / "PP-OCRv6_rec_small.onnx"),
-                "EngineConfig.onnxruntime.intra_op_num_threads": min(2, os.cpu_count() or 1),
+                "EngineConfig.onnxruntime.intra_op_num_threads": 1,  # ingest.slow_workers says how many read at once
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )

@@ -27,7 +27,7 @@ from drystone.ingest.parsers.layout import LIST, Paragraph, Segment, Table, read
 from drystone.records import Parsed, Part, Reading
 
 _LONE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\uffff]")
-_LINE, _WORD = re.compile(r"[^\r\n]+"), re.compile(r"\S+")
+_LINE, _WORD = re.compile("[^\r\n\ufffe]+\ufffe?"), re.compile(r"\S+")  # U+FFFE: a hyphen at a line's end
 _BOLD = re.compile(rb"bold|black|heavy|-BX|SFBX|CMBX", re.I)
 _TOOL_TITLE = re.compile(r"microsoft \w+ - .*|untitled.*|.*\.(?:docx?|indd|qxd|xlsx?|pptx?|rtf|tex|dvi)", re.I)
 _DIGITS = re.compile(r"\d+")
