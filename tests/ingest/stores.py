@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -274,9 +275,12 @@ class Reply:
 
 
 class Site:
-    """``pages``: path to reply. ``asked``: each request's path and headers. ``broken``: every answer is 503."""
+    """``pages``: path to reply. ``asked``: each request's path and headers. ``broken``: every answer is 503.
 
-    def __init__(self) -> None:
+    ``tls``: a folder with a ``certificate``.
+    """
+
+    def __init__(self, tls: Path | None = None) -> None:
         self.pages: dict[str, Reply] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.broken = False
@@ -317,9 +321,13 @@ class Site:
                 return  # a client that hangs up in the middle
 
         self._server = Server(("127.0.0.1", 0), Handler)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls / "cert.pem", tls / "key.pem")
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = int(self._server.server_address[1])
         self.host = f"127.0.0.1:{self.port}"
-        self.url = f"http://{self.host}/"
+        self.url = f"{'https' if tls else 'http'}://{self.host}/"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def paths(self) -> list[str]:
