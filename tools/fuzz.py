@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import bz2
 import contextlib
+import copy
 import gzip
 import io
 import json
@@ -28,6 +29,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import warnings
 import zipfile
 import zlib
 from collections import Counter, defaultdict
@@ -35,6 +37,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -66,6 +70,27 @@ TOKENS: Mapping[str, Sequence[bytes]] = {
 }  # fmt: skip
 
 
+VALUES = (
+    "",
+    "-1",
+    "0",
+    "1",
+    "true",
+    "99999999999",
+    "1e308",
+    "NaN",
+    "A1",
+    "ZZZZ1",
+    "A0",
+    "../x",
+    "rId1",
+    "#",
+    "x y",
+    "\u202e\u0301",
+)
+SPACES = re.compile(r"xmlns:(\w+)\s*=\s*[\"']([^\"']+)")
+
+
 # -- mutations ------------------------------------------------------------------------------------------
 class Mutator:
     """Changes documents with knowledge of what they are; every draw comes from one seed."""
@@ -95,7 +120,9 @@ class Mutator:
         ]
         family = _family(data)
         if family == "xml":
-            steps += [self._tags] * 4
+            steps += [self._tags] * 4 + [self._elements] * 12
+        elif family == "json":
+            steps += [self._values] * 8
         elif family == "pdf":
             steps += [self._objects] * 4
         elif family == "mail":
@@ -246,6 +273,81 @@ class Mutator:
         )
         return data[: one.start() + value.start(2)] + new + data[one.start() + value.end(2) :]
 
+    def _elements(self, data: bytes) -> bytes:
+        """Another tree that is still well-formed: most parsers refuse what is not before they look at it."""
+        if b"<!" in data[:4096]:
+            return self._tags(data)
+        try:
+            root = ElementTree.fromstring(data)
+        except (ElementTree.ParseError, ValueError, LookupError):
+            return self._tags(data)
+        for _ in range(self.rng.choice((1, 2, 5))):
+            nodes = list(root.iter())
+            one, two = self.rng.choice(nodes), self.rng.choice(nodes)
+            change = self.rng.randrange(8)
+            if change == 0 and len(one):
+                del one[self.rng.randrange(len(one))]
+            elif change == 1 and len(two) < 50:
+                one.append(copy.deepcopy(two))
+            elif change == 2 and len(one):
+                one[:] = [*one, *one] * self.rng.choice((1, 2, 30))
+            elif change == 3:
+                one.tag = two.tag
+            elif change == 4 and one.attrib:
+                one.attrib[self.rng.choice(list(one.attrib))] = self.rng.choice(VALUES)
+            elif change == 5:
+                one.attrib.update(two.attrib)
+            elif change == 6:
+                one.text = self.rng.choice((*VALUES, two.text or "", "\u2028", "x" * 5000))
+            elif change == 7 and one.attrib:
+                one.attrib.pop(self.rng.choice(list(one.attrib)))
+        for prefix, space in SPACES.findall(data[:4096].decode("utf-8", "replace")):
+            with contextlib.suppress(ValueError):
+                ElementTree.register_namespace(prefix, space)
+        with contextlib.suppress(RecursionError):
+            return ElementTree.tostring(root)
+        return data
+
+    def _values(self, data: bytes) -> bytes:
+        """Another JSON value of the same kind."""
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            return self._token(data)
+        spots: list[tuple[Any, Any]] = []
+        stack = [value]
+        while stack and len(spots) < 1000:
+            held = stack.pop()
+            keys = list(held) if isinstance(held, dict) else range(len(held)) if isinstance(held, list) else ()
+            spots += [(held, key) for key in keys]
+            stack += [held[key] for key in keys]
+        for _ in range(self.rng.choice((1, 1, 3))):
+            if not spots:
+                break
+            (holder, key), (other, named) = self.rng.choice(spots), self.rng.choice(spots)
+            try:
+                holder[key] = self.rng.choice(
+                    (
+                        None,
+                        True,
+                        -1,
+                        1e308,
+                        "",
+                        [],
+                        {},
+                        [[]],
+                        {"": None},
+                        "\ud800",
+                        *VALUES,
+                        copy.deepcopy(other[named]),
+                    )
+                )
+            except (KeyError, IndexError, RecursionError):
+                continue
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.dumps(value).encode()
+        return data
+
     def _objects(self, data: bytes) -> bytes:
         found = list(re.finditer(rb"\d+ \d+ obj.*?endobj", data[: 4 * LARGEST], re.S))
         if len(found) < 2:
@@ -301,6 +403,8 @@ def _family(data: bytes) -> str:
         return "pdf"
     if head.startswith(b"<"):
         return "xml"
+    if head[:1] in (b"{", b"[") and not head.startswith(b"{\\"):
+        return "json"
     return "mail" if re.match(rb"(?:From |[\w-]+: )", head) else "text"
 
 
@@ -328,20 +432,18 @@ def seeds(corpus: Path | None, wanted: Sequence[str]) -> dict[str, list[tuple[st
     """By parser: names, media types and bytes."""
     choice, found = Choice({}, "fuzz"), defaultdict[str, list[tuple[str, str, bytes]]](list)
 
-    def take(name: str, data: bytes, most: int = 60) -> None:
+    def take(name: str, data: bytes, few: dict[str, int] | None = None) -> None:
         reader, kind = choice.of(name, media_type(name), data)
-        if reader is not None and (not wanted or reader.name in wanted) and len(found[reader.name]) < most:
-            found[reader.name].append((name, kind, data))
+        if reader is None or (wanted and reader.name not in wanted) or len(found[reader.name]) >= 150:
+            return
+        if few is not None:
+            few[reader.name] = few.get(reader.name, 4) - 1
+            if few[reader.name] < 0:
+                return
+        found[reader.name].append((name, kind, data))
 
     for name, data in hostile_files.good().items():
         take(name, data)
-        if data[:4] != b"PK\x03\x04":
-            continue
-    for group in hostile_files.SMALL.values():
-        for each in group():
-            made = each.build()
-            if 0 < len(made) < LARGEST // 8:
-                take(each.name, made, 40)
     row = json.dumps({"title": "t", "text": "# A\n\n<p>text</p>", "type": "text/markdown"})
     if not wanted or "row" in wanted:
         kinds = ("text/markdown", "text/html", "text/plain")
@@ -352,7 +454,13 @@ def seeds(corpus: Path | None, wanted: Sequence[str]) -> dict[str, list[tuple[st
         files = sorted(p for p in corpus.rglob("*") if p.is_file() and 0 < p.stat().st_size < LARGEST)
         random.Random(0).shuffle(files)
         for path in files[:5000]:
-            take(path.name, path.read_bytes(), 150)
+            take(path.name, path.read_bytes())
+    few = {name: max(4, len(group) // 3) for name, group in found.items()}  # most of them are refused at once
+    for group in hostile_files.SMALL.values():
+        for each in group():
+            made = each.build()
+            if 0 < len(made) < LARGEST // 8:
+                take(each.name, made, few)
     return {name: found[name] for name in sorted(found) if found[name]}
 
 
@@ -591,6 +699,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = set(options.parser) - set(readers())
     if unknown:
         parser.error(f"no parser {', '.join(sorted(unknown))}; there are: {', '.join(readers())}")
+    warnings.simplefilter("ignore")  # zipfile's, about the names that we double on purpose
     if options.atheris:
         atheris_run(options)
         return 0

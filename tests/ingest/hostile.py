@@ -40,6 +40,9 @@ class Hostile:
     def crash(self, data: bytes) -> str:
         return ctypes.string_at(0).decode()
 
+    def abort(self, data: bytes) -> str:
+        os.abort()
+
     def leave(self, data: bytes) -> str:
         os._exit(7)
 
@@ -195,7 +198,8 @@ def _fork() -> None:
 # Calls that Python has no name for, and what makes them do nothing where they are allowed (x86-64).
 _CALLS: tuple[tuple[int, tuple[int | str | None, ...], str], ...] = (
     (425, (0,), "io_uring"), (101, (16,), "ptrace"), (321, (0,), "bpf"), (250, (0,), "keyctl"), (272, (0,), "unshare"),
-    (129, ("parent", 0), "queued signal"), (297, ("parent", "parent", 0), "queued thread signal"),
+    (129, ("parent", 0), "queued signal"), (234, ("parent", "parent", 0), "thread signal"),
+    (297, ("parent", "parent", 0), "queued thread signal"),
     (434, ("parent", 0), "pidfd"), (310, ("parent",), "process_vm"), (312, ("parent", "parent"), "kcmp"),
     (29, (0, 0), "shared memory"), (68, (0, 0), "queue"), (298, (None, 0, -1, -1), "perf"), (323, (0,), "userfaultfd"),
     (165, (None, None, None), "mount"), (308, (-1,), "setns"), (304, (-1, None), "handle"), (300, (0,), "fanotify"),

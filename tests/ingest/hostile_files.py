@@ -22,7 +22,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tests.ingest import build_office
 from tests.ingest.build import ENCRYPTED, pdf
+from tests.ingest.build_office import compound
 
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -176,42 +178,6 @@ def wav(seconds: float = 0.2, rate: int = 8000) -> bytes:
     return out.getvalue()
 
 
-def compound(streams: Mapping[str, bytes]) -> bytes:
-    """An OLE compound file (version 3) with these streams in its root, each at least 4096 bytes long."""
-    sector, end = 512, 0xFFFFFFFE
-    bodies = {name: content.ljust(4096, b"\0") for name, content in streams.items()}
-    names = sorted(bodies, key=lambda n: (len(n), n.upper()))
-    directories = -(-(len(names) + 1) // 4)
-    fat = [0xFFFFFFFD] + [n + 1 for n in range(1, directories)] + [end]
-    starts: dict[str, int] = {}
-    for name in names:
-        count = -(-len(bodies[name]) // sector)
-        starts[name] = len(fat)
-        fat += [*range(len(fat) + 1, len(fat) + count), end]
-    fat += [0xFFFFFFFF] * (128 - len(fat))
-    assert len(fat) == 128, "one sector of the table is enough for a test"
-
-    def entry(name: str, kind: int, right: int, child: int, start: int, size: int) -> bytes:
-        raw = name.encode("utf-16-le")
-        return raw.ljust(64, b"\0") + struct.pack(
-            "<HBBIII16sIQQIQ", len(raw) + 2, kind, 1, 0xFFFFFFFF, right, child, bytes(16), 0, 0, 0, start, size
-        )
-
-    table = [entry("Root Entry", 5, 0xFFFFFFFF, 1 if names else 0xFFFFFFFF, end, 0)]
-    for n, name in enumerate(names, 1):
-        right = n + 1 if n < len(names) else 0xFFFFFFFF
-        table.append(entry(name, 2, right, 0xFFFFFFFF, starts[name], len(bodies[name])))
-    while len(table) % 4:
-        table.append(bytes(68) + b"\xff" * 12 + bytes(48))
-    head = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16) + struct.pack(
-        "<HHHHH6xIIIIIIIIII", 0x3E, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4096, end, 0, end, 0, 0
-    )  # fmt: skip
-    head += b"\xff" * (sector - len(head))
-    return head + struct.pack("<128I", *fat) + b"".join(table) + b"".join(
-        bodies[name].ljust(-(-len(bodies[name]) // sector) * sector, b"\0") for name in names
-    )  # fmt: skip
-
-
 MAIL = (
     "From: Ann <ann@example.org>\r\nTo: bo@example.org\r\nSubject: Minutes\r\nDate: Mon, 1 Jan 2024 10:00:00 +0000\r\n"
     "Message-ID: <1@example.org>\r\nMIME-Version: 1.0\r\n"
@@ -261,9 +227,9 @@ def good() -> dict[str, bytes]:
         "b.txt.gz": gzip.compress(hello.encode(), mtime=0), "b.txt.bz2": bz2.compress(hello.encode()),
         "b.txt.xz": lzma.compress(hello.encode()), "a.png": png(8, 8), "a.bmp": bmp(2, 2, b"\xff" * 16), "a.gif": gif(1, 1),
         "a.tiff": tiff(1, 1), "a.webp": webp(1, 1), "a.wav": wav(),
-        "a.doc": compound({"WordDocument": b"\xec\xa5\xc1\0" + bytes(600) + b"Hello", "1Table": b""}),
-        "a.xls": compound({"Workbook": b"\x09\x08\x10\0\0\x06\x05\0" + bytes(100)}),
-        "a.ppt": compound({"PowerPoint Document": bytes(100), "Current User": b""}),
+        "a.doc": build_office.doc([("Title\r", 1, b""), ("Hello from an old Word.\r", 0, b"")]),
+        "a.xls": build_office.xls({"Old": [["Item", "Price"], ["Hello", 3.5]]}),
+        "a.ppt": build_office.ppt([("Hello", "one\rtwo", "A note.")]),
         "a.msg": compound({"__properties_version1.0": bytes(32), "__substg1.0_0037001F": "Hello".encode("utf-16-le"),
                            "__substg1.0_1000001F": "A body of text.".encode("utf-16-le")}),
     }  # fmt: skip

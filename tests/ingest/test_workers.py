@@ -148,7 +148,7 @@ HELD = {
     "seccomp": {"socket", "udp", "inet6", "unix", "pair", "netlink", "fork", "times", "mode", "attribute", "priority", "affinity",
                 "their limits", "io_uring", "bpf", "keyctl", "unshare", "shared memory", "queue",
                 "perf", "kcmp", "process_vm", "pidfd", "setns", "handle", "fanotify", "mount",
-                "userfaultfd", "ptrace", "queued signal", "queued thread signal"},
+                "userfaultfd", "ptrace", "queued signal", "queued thread signal", "thread signal"},
     "landlock": {"secret", "listing", "root", "passwd", "environ", "append", "memory", "dns", "their environ",
                  "their memory", "their files"},
     "limits": {"grow", "descriptors"},
@@ -221,6 +221,13 @@ def test_behind_the_filter_stand_the_other_walls(without: Callable[..., str]) ->
     assert {"connect", "dns", "truncate", "delete", "rename", "program", "kill", "write", "folder", "link"} <= set(
         found
     ), found
+
+
+def test_how_a_worker_died_is_said(pool: Pool) -> None:
+    """``abort`` signals its own process, which it may."""
+    answers = pool.parse([hostile("abort"), hostile("crash")])
+    assert [a.reason for a in answers if isinstance(a, Broken)] == [
+        "The parser process died (SIGABRT).", "The parser process died (SIGSEGV)."]  # fmt: skip
 
 
 def test_threads_work_inside(pool: Pool) -> None:

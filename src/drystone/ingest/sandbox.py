@@ -23,12 +23,12 @@ _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
 # Numbers of the system calls that are denied, by machine: sockets, programs and processes, other processes' memory,
 # keys, namespaces and mounts, io_uring (which opens sockets by itself), what stays after the process has ended. The
-# second list holds those that a process may do to itself (0 as first argument) only.
+# second list holds those that a process may do to itself (0 or its number as first argument) only.
 _DENIED = {
     "x86_64": (0xC000003E, (
         41, 42, 43, 44, 46, 49, 50, 53, 288, 299, 307,          # socket .. listen, socketpair, accept4, *mmsg
         57, 58, 59, 322,                                        # fork, vfork, execve, execveat
-        101, 310, 311, 312, 434, 438, 62, 200, 234,             # ptrace, process_vm_*, kcmp, pidfd_*, kill
+        101, 310, 311, 312, 434, 438, 62, 200,                  # ptrace, process_vm_*, kcmp, pidfd_*, kill
         248, 249, 250, 425, 426, 427, 321, 298, 323,            # keys, io_uring, bpf, perf_event_open, userfaultfd
         165, 166, 155, 161, 272, 308, 428, 429, 430, 431, 432, 442,  # mounts, chroot, namespaces
         82, 83, 84, 85, 86, 87, 88, 90, 92, 264, 258, 263, 265, 266, 268, 260, 316,  # names and modes of files
@@ -37,11 +37,11 @@ _DENIED = {
         129, 297, 424, 141, 251, 256, 279, 440, 448,             # signals, priorities and memory of others
         29, 30, 31, 64, 65, 66, 68, 69, 70, 71, 220, 240, 241,   # shared memory, semaphores, queues
         103, 159, 163, 164, 167, 168, 169, 170, 171, 172, 173, 175, 176, 179, 227, 246, 305, 313, 320,  # the system
-    ), (302, 203, 142, 144, 314), 56, 435),
+    ), (302, 203, 142, 144, 314, 234), 56, 435),
     "aarch64": (0xC00000B7, (
         198, 199, 200, 201, 202, 203, 206, 211, 242, 243, 269,
         221, 281,
-        117, 270, 271, 272, 434, 438, 129, 130, 131,
+        117, 270, 271, 272, 434, 438, 129, 130,
         217, 218, 219, 425, 426, 427, 280, 241, 282,
         40, 39, 41, 51, 97, 268, 428, 429, 430, 431, 432, 442,
         38, 34, 35, 36, 37, 53, 54, 276,
@@ -50,7 +50,7 @@ _DENIED = {
         138, 240, 424, 140, 30, 238, 239, 440, 448,
         190, 191, 192, 193, 194, 195, 196, 186, 187, 188, 189, 180, 181,
         116, 171, 89, 170, 224, 225, 142, 161, 162, 105, 106, 60, 112, 104, 266, 273, 294,
-    ), (261, 122, 118, 119, 274), 220, 435),
+    ), (261, 122, 118, 119, 274, 131), 220, 435),
 }  # fmt: skip
 _NEW_USER, _NEW_NET, _THREAD = 0x10000000, 0x40000000, 0x00010000
 
@@ -104,8 +104,8 @@ def _seccomp(libc: ctypes.CDLL) -> bool:
     for number in denied:
         program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _EPERM)]
     for number in own:
-        program += [(_EQUAL, 0, 4, number), (_LOAD, 0, 0, 16), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _EPERM)]
-        program.append((_RETURN, 0, 0, _ALLOW))
+        program += [(_EQUAL, 0, 5, number), (_LOAD, 0, 0, 16), (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, os.getpid())]
+        program += [(_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW)]
     program += [(_EQUAL, 0, 1, clone3), (_RETURN, 0, 0, _ENOSYS)]  # its flags lie in memory: C libraries fall back
     program += [(_EQUAL, 0, 3, clone), (_LOAD, 0, 0, 16), (0x45, 1, 0, _THREAD), (_RETURN, 0, 0, _EPERM)]
     program.append((_RETURN, 0, 0, _ALLOW))
