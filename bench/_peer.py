@@ -1,14 +1,14 @@
 """Runs inside a peer's environment and imports nothing of ours: ``python -I _peer.py ENGINE``.
 
 Takes a path (JSON) a line on standard input and answers a JSON line each: text, seconds, error, peak memory. What a
-library prints goes nowhere. ``python -I _peer.py weigh DISTRIBUTION`` prints its size with what it requires, in MB.
+library prints goes nowhere. ``python -I _peer.py weigh DISTRIBUTION`` prints its size with what it requires, in MB; ``python -I _peer.py generate FOLDER``
+writes documents to read.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -92,16 +92,15 @@ def python_calamine() -> Engine:
 
 
 def odfpy() -> Engine:
+    from odf.namespaces import TABLENS, TEXTNS
     from odf.opendocument import load
-    from odf.table import TableRow
     from odf.teletype import extractText
-    from odf.text import H, P
 
     def lines(node: Any) -> Iterator[str]:
         for child in node.childNodes:
-            if getattr(child, "qname", None) in (P().qname, H().qname):
+            if getattr(child, "qname", None) in ((TEXTNS, "p"), (TEXTNS, "h")):
                 yield extractText(child)
-            elif getattr(child, "qname", None) == TableRow().qname:
+            elif getattr(child, "qname", None) == (TABLENS, "table-row"):
                 yield " | ".join(" ".join(lines(cell)) for cell in child.childNodes)
             elif hasattr(child, "childNodes"):
                 yield from lines(child)
@@ -205,6 +204,25 @@ def stdlib() -> Engine:
     return read
 
 
+def drystone() -> Engine:
+    """Ours in this process, without the worker."""
+    from drystone.ingest.media import Choice, media_type
+    from drystone.plugins import load
+
+    choice, parsers = Choice({}, "bench"), {}
+
+    def read(path: str) -> str:
+        data = Path(path).read_bytes()
+        reader, kind = choice.of(path, media_type(path), data)
+        if reader is None:
+            raise ValueError(f"no parser reads {kind}")
+        if reader.name not in parsers:
+            parsers[reader.name] = load("parsers", reader.name)()
+        return str(parsers[reader.name].parse(data, name=path, media_type=kind).text)
+
+    return read
+
+
 def langchain() -> Engine:
     """LangChain's loaders by ending, those that need no ``unstructured``."""
     from langchain_community import document_loaders as loaders
@@ -232,19 +250,74 @@ ENGINES: dict[str, Callable[[], Engine]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         kreuzberg, markitdown, python_docx, docx2txt, python_pptx, openpyxl, python_calamine, odfpy, striprtf,
-        beautifulsoup4, trafilatura, lxml, pypdfium2, pypdf, pdfminer_six, extract_msg, stdlib, langchain, llamaindex,
+        beautifulsoup4, trafilatura, lxml, pypdfium2, pypdf, pdfminer_six, extract_msg, stdlib, drystone, langchain, llamaindex,
     )
 }  # fmt: skip
 
 
-def weigh(distribution: str) -> float:
+def generate(folder: Path) -> None:
+    """Larger documents, the same every time: four of each format, of about 4,000 paragraphs or rows in all."""
+    import random
+    from email.message import EmailMessage
+
+    from docx import Document
+    from odf.opendocument import OpenDocumentText
+    from odf.text import P
+    from openpyxl import Workbook
+    from pptx import Presentation
+
+    rng = random.Random(7)
+    words = [
+        f"{a}{b}" for a in ("stone", "wall", "river", "ledger", "policy", "claim", "grain", "field") for b in range(250)
+    ]
+    for n in range(4):
+        texts = [" ".join(rng.choices(words, k=rng.randint(20, 90))) for _ in range(1000)]
+        rows = [[str(i), *rng.choices(words, k=6), f"{rng.random() * 1000:.2f}"] for i in range(1000)]
+        named = [dict(zip(("id", "a", "b", "c", "d", "e", "f", "amount"), row, strict=True)) for row in rows]
+        plain = {
+            "txt": "\n\n".join(texts),
+            "md": "\n\n".join(f"## Part {i}\n\n{t}" if i % 10 == 0 else t for i, t in enumerate(texts)),
+            "html": "<html><head><title>t</title></head><body>" + "".join(f"<p>{t}</p>" for t in texts) + "<table>"
+            + "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows) + "</table></body></html>",
+            "csv": "id,a,b,c,d,e,f,amount\n" + "".join(",".join(row) + "\n" for row in rows),
+            "json": json.dumps(named),
+            "rtf": "{\\rtf1\\ansi " + "\\par\n".join(texts) + "}",
+        }  # fmt: skip
+        for suffix, text in plain.items():
+            (folder / f"made_{n}.{suffix}").write_text(text, encoding="utf-8")
+        mail = EmailMessage()
+        mail["Subject"], mail["From"], mail["To"] = "A long mail", "a@example.org", "b@example.org"
+        mail["Date"] = "Mon, 02 Nov 2026 10:00:00 +0000"
+        mail.set_content("\n\n".join(texts))
+        (folder / f"made_{n}.eml").write_bytes(bytes(mail))
+        document, book, show, odt = Document(), Workbook(write_only=True), Presentation(), OpenDocumentText()
+        table = document.add_table(rows=0, cols=8)
+        for row in rows[:50]:
+            for cell, value in zip(table.add_row().cells, row, strict=True):
+                cell.text = value
+        sheet = book.create_sheet("made")
+        for text, row in zip(texts, rows, strict=True):
+            document.add_paragraph(text)
+            odt.text.addElement(P(text=text))
+            sheet.append(row)
+        for at in range(0, 200, 2):
+            slide = show.slides.add_slide(show.slide_layouts[1])
+            slide.shapes.title.text, slide.placeholders[1].text = texts[at][:60], texts[at + 1]
+        document.save(str(folder / f"made_{n}.docx"))
+        book.save(str(folder / f"made_{n}.xlsx"))
+        show.save(str(folder / f"made_{n}.pptx"))
+        odt.save(str(folder / f"made_{n}.odt"))
+
+
+def weigh(distributions: list[str]) -> float:
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import distribution as installed
 
     from pip._vendor.packaging.requirements import Requirement
 
-    first = Requirement(distribution)
-    waiting, seen, total = [(first.name, "")] + [(first.name, e) for e in first.extras], set(), 0
+    first = [Requirement(d) for d in distributions]
+    waiting = [(r.name, "") for r in first] + [(r.name, e) for r in first for e in r.extras]
+    seen, total = set(), 0
     while waiting:
         name, extra = one = waiting.pop()
         if one in seen:
@@ -263,9 +336,21 @@ def weigh(distribution: str) -> float:
     return round(total / 1e6, 1)
 
 
+def peak_mb() -> float:
+    """The most memory this process has held; 0 where the system does not tell. (``ru_maxrss`` outlives an exec.)"""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0.0
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+
+
 def main() -> None:
     if sys.argv[1] == "weigh":
-        print(json.dumps(weigh(sys.argv[2])))
+        print(json.dumps(weigh(sys.argv[2:])))
+        return
+    if sys.argv[1] == "generate":
+        generate(Path(sys.argv[2]))
         return
     answers = os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDWR)
@@ -291,9 +376,8 @@ def main() -> None:
         except BaseException as error:  # Rust panics are BaseExceptions
             failed = f"{type(error).__name__}: {error}"[:300]
         seconds = time.perf_counter() - started
-        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         text = text.encode("utf-8", "replace").decode()  # lone surrogates do not survive a pipe
-        say({"text": text, "seconds": seconds, "error": failed, "rss_mb": round(rss, 1)})
+        say({"text": text, "seconds": seconds, "error": failed, "rss_mb": peak_mb()})
 
 
 if __name__ == "__main__":

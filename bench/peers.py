@@ -184,10 +184,10 @@ def read_all(engine: str, python: Path, paths: Iterable[Path], limit_s: float = 
         reader.close()
 
 
-def weight_mb(python: Path, distribution: str) -> float:
-    """Megabytes on disk of a distribution and of everything it requires, without pip and setuptools."""
+def weight_mb(python: Path, *distributions: str) -> float:
+    """Megabytes on disk of distributions and of everything they require."""
     done = subprocess.run(
-        [str(python), "-I", str(HERE / "_peer.py"), "weigh", distribution], capture_output=True, check=True
+        [str(python), "-I", str(HERE / "_peer.py"), "weigh", *distributions], capture_output=True, check=True
     )
     return float(json.loads(done.stdout))
 
