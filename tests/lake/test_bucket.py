@@ -235,6 +235,14 @@ def test_readers_say_what_is_wrong(lake: Lake, store: Store, run: Any, opened: C
     assert SECRET not in repr(fresh.tables.where) + repr(vars(fresh)) + repr(vars(fresh.tables))
 
 
+def test_a_table_that_someone_removed_is_missed(lake: Lake, run: Any, opened: Callable[..., Lake]) -> None:
+    lake.commit(rows(lake, "k0", {"z": ["zero"]}), run)
+    for info in lake.tables.where.objects("lake/chunks.lance"):
+        lake.tables.where.files().delete_file(info.path)
+    with pytest.raises(StateUnavailable, match="is not there"), opened().reader() as reader:
+        reader.chunk_rows()
+
+
 def test_no_bucket_and_no_store(tmp_path: Path, store: Store, opened: Callable[..., Lake], monkeypatch: Any) -> None:
     place(tmp_path, "s3://nowhere/p", store.settings())
     with pytest.raises(StateUnavailable, match="no such bucket") as caught:

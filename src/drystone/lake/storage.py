@@ -23,6 +23,8 @@ REASONS = (  # what the engines write, and what we say of it; the first that mat
     (r"status(?: code:)? 40[13]|ACCESS_DENIED|privileges|INVALID_ACCESS_KEY|SIGNATURE|[Cc]redential",
      "the store refused our key", "Check key and secret in [storage], and that they may list, read and write there."),
     (r"status(?: code:)? (?:503|429)|SLOW_DOWN|SlowDown|THROTTL", "the store asks us to slow down", "Try again later."),
+    (r"was not found", "what the ledger names is not there",
+     "Check project.state, or restore the bucket from the backup that belongs to the state folder."),
     (r"error sending request|NETWORK_CONNECTION|curlCode|timed out|Timeout was", "the store does not answer",
      "Check storage.endpoint, the network and the store; then try again."),
     (r"status(?: code:)? 5\d\d|INTERNAL_FAILURE", "the store failed", "Try again later."),
