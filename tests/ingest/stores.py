@@ -132,6 +132,7 @@ base_dir = {folder}/run
 state_dir = {folder}/state
 log_path = {folder}/log
 ssl = yes
+auth_failure_delay = 0
 ssl_cert = <{folder}/cert.pem
 ssl_key = <{folder}/key.pem
 disable_plaintext_auth = no
@@ -156,6 +157,9 @@ namespace inbox {{
 }}
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =
