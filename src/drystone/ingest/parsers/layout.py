@@ -366,7 +366,8 @@ def _header(
                 begin = 1 + beside.index(segment) * many
                 above = list(range(begin, begin + many))
             else:
-                above = [n for n, (left, right) in enumerate(columns) if left < segment.right and right > segment.left]
+                gaps = [max(left - segment.right, segment.left - right) for left, right in columns]
+                above = [n for n, gap in enumerate(gaps) if gap < 0] or [gaps.index(min(gaps))]
             for number in above:
                 names[number] = f"{names[number]} {segment.text}".strip()
     return names, count

@@ -143,13 +143,16 @@ class ImageParser:
             raise ParseFailed("It is damaged: no image can be made out.", kind="malformed") from None
         frames = min(getattr(image, "n_frames", 1), _FRAMES + 1)
         paged = image.format == "TIFF"
-        eye, out, late = Eye(), TextBuilder(reading.text), []
+        out, late = TextBuilder(reading.text), []
+        eye: Eye | None = None
         notes = [] if paged or frames == 1 else [f"only the first of {frames} frames was read"]
         for number in range(1, frames + 1 if paged else 2):
             if clock.over or number > _FRAMES:
                 late.append(number)
                 continue
-            for piece in read(eye.read(_frame(image, number - 1))):
+            frame = _frame(image, number - 1)
+            eye = eye or Eye()
+            for piece in read(eye.read(frame)):
                 page = number if paged else None
                 if isinstance(piece, Table):
                     out.table(piece.rows, header=piece.header, page=page, first_row=1 + piece.skipped)
@@ -157,7 +160,7 @@ class ImageParser:
                     out.add("list" if LIST.match(piece.text) else "paragraph", piece.text, page=page)
         if late:
             notes.append(f"pages not read in time: {late[0]} to {frames}")
-        if eye.doubtful:
+        if eye is not None and eye.doubtful:
             notes.append(f"ocr: {eye.doubtful} lines left out as illegible")
         return out.parsed("", [f"ocr: {max(1, frames - len(late)) if paged else 1} pages", *notes])
 

@@ -156,7 +156,7 @@ class TextParser:
     name = "text"
     version = "2"
     media_types = (
-        "text/plain", "text/x-rst", "text/x-org", "text/asciidoc", "text/x-tex", "text/vtt", "application/x-subrip",
+        "text/plain", "text/x-rst", "text/x-org", "text/asciidoc", "text/x-tex",
         "application/xml", "application/yaml", "image/svg+xml",
     )  # fmt: skip
 
