@@ -361,6 +361,66 @@ def pdf_words(engines: Sequence[str], readings: Readings) -> dict[str, Any]:
     return out | {"scans": scans, "recall_precision": per_file}
 
 
+# -- the choice --------------------------------------------------------------------------------------
+OWN = "own, on Python's library"
+# Format: what reads it, the distribution whose weight that is ("": none), its licence, and why it.
+CHOICE = {
+    "pdf": ("pypdfium2", "pypdfium2", "Apache-2.0 or BSD-3-Clause", "the words of pdftotext at many times the pages a "
+            "second of pypdf and pdfminer, and it renders the page where a scan must be recognised; pymupdf is AGPL"),
+    "docx": (OWN, "", "", "tells headings, lists, notes, text boxes, formulas and merged cells, which python-docx leaves to "
+             "its user, and reads what it refuses (strict files); markitdown goes by way of HTML"),
+    "pptx": (OWN, "", "", "the order on the slide, tables, groups, notes and charts, with the slide as place; python-pptx "
+             "stops at a shape it does not know"),
+    "xlsx": ("python-calamine, and own for what it leaves out", "python-calamine", "MIT", "values of formulas, dates and merged "
+             "cells from one Rust library, for xlsx, xlsb and xls; openpyxl is an order slower"),
+    "xls": ("python-calamine", "python-calamine", "MIT", "the same library as for xlsx"),
+    "odt": (OWN, "", "", "tables and lists with their places; odfpy has a GPL part and no structure"),
+    "ods": (OWN, "", "", "as odt: repeated and merged cells, places"),
+    "odp": (OWN, "", "", "as odt: slides, notes; no peer reads it"),
+    "epub": (OWN, "", "", "the spine of the book, then the reader of HTML"),
+    "html": ("selectolax", "selectolax", "MIT", "a parser as browsers have it, at many times the speed of beautifulsoup4; "
+             "trafilatura keeps articles and drops tables and lists"),
+    "md": (OWN, "", "", "text as it is, with headings and tables as blocks"),
+    "csv": (OWN, "", "", "the csv module, with dialect and encoding found"),
+    "xbrl": (OWN, "", "", "the text between the tags, without entities"),
+    "jats": (OWN, "", "", "as xbrl"),
+    "doc": ("olefile, and own", "olefile", "BSD-2-Clause", "the pieces of the text from the file's own table; no program is run"),
+    "ppt": ("olefile, and own", "olefile", "BSD-2-Clause", "as doc"),
+    "webvtt": (OWN, "", "", "what was said, with its seconds as place"),
+    "asciidoc": (OWN, "", "", "as plain text: kreuzberg wants to download a grammar"),
+    "latex": (OWN, "", "", "as plain text"),
+}  # fmt: skip
+
+
+def choice() -> dict[str, Any]:
+    """What reads each format, its licence and its weight with all it requires."""
+    here = Path(sys.executable)
+    return {
+        format: {"reader": reader, "licence": licence or "Apache-2.0 (ours)", "because": because,
+                 "mb": peers.weight_mb(here, distribution) if distribution else 0.0}
+        for format, (reader, distribution, licence, because) in CHOICE.items()
+    }  # fmt: skip
+
+
+def weights(engines: Sequence[str]) -> dict[str, Any]:
+    """Licence and installed megabytes of every engine that is not ours."""
+    out: dict[str, Any] = {}
+    for name in engines:
+        engine = ENGINES[name]
+        if engine.distribution:
+            try:
+                mb = peers.weight_mb(peers.peer(engine.environment), engine.distribution)
+                out[name] = {"licence": engine.licence, "mb": mb, "pinned": pinned(engine)}
+            except Absent:
+                continue  # the score of that engine says why
+    return out
+
+
+def pinned(engine: Engine) -> str:
+    wanted = engine.distribution.partition("[")[0]
+    return next(pin for pin in peers.PINS[engine.environment] if pin.split("==")[0].partition("[")[0] == wanted)
+
+
 # -- everything that is there ------------------------------------------------------------------------
 SETS = {
     "docs_docling": "docs_docling/visible/files", "mails": "mails/visible", "docs_business_pdf": "docs_business_pdf/visible",
@@ -445,6 +505,7 @@ def main() -> None:
         found["pdf"] = pdf_words(engines, readings)
     if options.only in (None, "all") and not options.format:
         found["third_party"] = robustness(engines, readings)
+    found["choice"], found["engines"] = choice(), weights(engines)
     if not (options.format or options.engine or options.only):
         print(json.dumps(found))
 

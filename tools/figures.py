@@ -1,7 +1,7 @@
-"""Write the README's table of figures from bench/results/, and nothing that is not there.
+"""Write the tables of figures in the README and in decision 12 from bench/results/, and nothing that is not there.
 
 python tools/figures.py            # write
-python tools/figures.py --check    # exit 1 if the README says something else
+python tools/figures.py --check    # exit 1 if they say something else
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS = ROOT / "README.md", ROOT / "bench" / "results"
+PARSERS = ROOT / "docs" / "decisions" / "0012-parsers-by-measurement.md"
 START, END = "<!-- figures -->", "<!-- /figures -->"
 
 
@@ -82,6 +83,7 @@ def rows() -> list[tuple[str, str, str]]:
                         "1.0 where exact",
                     )
                 )
+    out += _documents(result("documents") or {}, result("loaders") or {})
     if leaks := result("leaks"):
         out.append(
             (
@@ -138,19 +140,103 @@ def rows() -> list[tuple[str, str, str]]:
     return out
 
 
+def _documents(documents: Any, loaders: Any) -> list[tuple[str, str, str]]:
+    out: list[tuple[str, str, str]] = []
+    kept, peers = documents.get("fidelity", {}), ("kreuzberg", "markitdown")
+    for key, label, goal in (
+        ("f1", "words of a document kept, F1 over {files} files of 12 formats (distinct words)", "0.87"),
+        ("cell_recall", "cells of their tables found", "0.9"),
+    ):
+        if ours := kept.get("ours", {}).get("goal_formats"):
+            beside = f" ({ours['f1_distinct']:.3f})" if key == "f1" else ""
+            others = [f"{p} {kept[p]['goal_formats'][key]:.3f}" for p in peers if "goal_formats" in kept.get(p, {})]
+            out.append((label.format(**ours), f"{ours[key]:.3f}{beside}", _goal(goal, others)))
+    pdf = documents.get("pdf", {})
+    if ours := pdf.get("engines", {}).get("ours"):
+        others = [f"{p} {pdf['engines'][p]['recall']:.3f}" for p in peers if "recall" in pdf["engines"].get(p, {})]
+        label = f"words of pdftotext found in {pdf['files'] - len(pdf['scans'])} business PDFs"
+        out.append((label, f"{ours['recall']:.3f}", _goal("0.97", others)))
+    found = documents.get("third_party", {})
+    if ours := found.get("ours"):
+        others = [f"{p} {found[p]['ok_or_clear']:.3f}" for p in peers if "ok_or_clear" in found.get(p, {})]
+        label = f"{found['files']} third-party files: text or a clear reason; hangs"
+        out.append((label, f"{ours['ok_or_clear']:.3f}; {ours['hang or crash']}", _goal("0.98; 0", others)))
+    if mixed := loaders.get("mixed"):
+        others = [f"{name} {row['mb_per_s']:.1f}" for name, row in mixed.items()
+                  if isinstance(row, dict) and "mb_per_s" in row and not name.startswith("ours")]  # fmt: skip
+        said = f"{mixed['ours, 2 workers']['mb_per_s']:.1f} MB/s"
+        out.append(
+            (f"parsing {mixed['files']} mixed files, 2 workers", said, f"({', '.join(others)})" if others else "")
+        )
+    return out
+
+
+def _goal(goal: str, others: list[str]) -> str:
+    return f"{goal} ({', '.join(others)})" if others else goal
+
+
+def parsers() -> str:
+    """The measured table of decision 12: a format a line, ours beside the best of the others, and what was chosen."""
+    found = result("documents")
+    if not found:
+        return "Not measured yet: `python -m bench documents`."
+    kept, pdf = found["fidelity"], found["pdf"]
+    lines = ["| format (files) | read by | licence, MB | F1 | cells | rows | s | others: F1 / cells / s | why |",
+             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for format, chosen in found["choice"].items():
+        by = f"| {chosen['reader']} | {chosen['licence']}, {chosen['mb']:g} |"
+        if format == "pdf":
+            continue
+        ours = kept["ours"]["formats"].get(format)
+        if ours:
+            others = "; ".join(
+                f"{name} {_share(row['f1'])} / {_share(row['cell_recall'])} / {row['seconds']:g}"
+                for name, engine in kept.items() if name != "ours" and (row := engine.get("formats", {}).get(format))
+            )  # fmt: skip
+            shares = " | ".join(_share(ours[key]) for key in ("f1", "cell_recall", "row_recall"))
+            lines.append(
+                f"| {format} ({ours['files']}) {by} {shares} | {ours['seconds']:g} | {others} | {chosen['because']} |"
+            )
+    whole = [f"{name}: F1 {e['goal_formats']['f1']:.3f}, of distinct words {e['goal_formats']['f1_distinct']:.3f}, cells "
+             f"{e['goal_formats']['cell_recall']:.3f}" for name, e in kept.items() if "goal_formats" in e]  # fmt: skip
+    lines += ["", f"Over the formats of the goal: {'; '.join(whole)}.", ""]
+    if "engines" in pdf:
+        chosen = found["choice"]["pdf"]
+        lines += [
+            f"**PDF** is read by {chosen['reader']} ({chosen['licence']}, {chosen['mb']:g} MB): {chosen['because']}. "
+            f"Against {pdf['reference']}, {pdf['files']} files of {pdf['pages']} pages, of which {len(pdf['scans'])} "
+            "without a word for pdftotext (read and timed, not scored):",
+            "", "| engine | word recall | lowest file | precision | pages/s | failed |", "|---|---|---|---|---|---|",
+            *(f"| {name} | {row['recall']:.4f} | {row['lowest']:.4f} | {row['precision']:.4f} | {row['pages_per_s']:g} | "
+              f"{', '.join(f'{k} {n}' for k, n in row['failed'].items()) or '-'} |"
+              for name, row in pdf["engines"].items() if "recall" in row), "",
+        ]  # fmt: skip
+    weighed = [f"{row['pinned']} {row['mb']:g} MB ({row['licence']})" for row in found["engines"].values()]
+    return "\n".join([*lines, f"Weight with all that is required: {'; '.join(weighed)}."])
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def table() -> str:
     lines = ["| measure | measured | goal or peer |", "|---|---|---|"]
     return "\n".join(lines + [f"| {a} | {b} | {c} |" for a, b, c in rows()])
 
 
 def main() -> None:
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(START, 1)
-    _, after = rest.split(END, 1)
-    new = f"{before}{START}\n{table()}\n{END}{after}"
-    if "--check" in sys.argv:
-        sys.exit(0 if new == text else "The README's figures are not those of bench/results: run tools/figures.py")
-    README.write_text(new, encoding="utf-8")
+    stale = []
+    for path, made in ((README, table), (PARSERS, parsers)):
+        text = path.read_text(encoding="utf-8")
+        before, rest = text.split(START, 1)
+        _, after = rest.split(END, 1)
+        new = f"{before}{START}\n{made()}\n{END}{after}"
+        if new != text:
+            stale.append(path.name)
+        if "--check" not in sys.argv:
+            path.write_text(new, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"The figures of {', '.join(stale)} are not those of bench/results: run tools/figures.py")
 
 
 if __name__ == "__main__":
