@@ -164,3 +164,32 @@ def test_a_writer_waits_for_another_and_then_says_so(tmp_path: Path) -> None:
     assert time.monotonic() - start >= 0.05
     with leases.locked(tmp_path / "lock", 0):
         pass
+
+
+def test_columns_read_only_what_is_new(opened: Callable[..., Lake], run: Any, monkeypatch: Any) -> None:
+    lake = opened(lake__compact_fragments=100, lake__keep_versions=0)
+    read, seen = lake.tables.read, list[int]()
+
+    def counted(*args: Any, **options: Any) -> Any:
+        found = read(*args, **options)
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(lake.tables, "read", counted)
+
+    def numbers() -> list[int]:
+        at = lake.ledger.catalog.pointer().tables["chunks"]
+        found, fresh = lake.columns.numbers("chunks", at), opened().columns
+        digests, versions = lake.columns.digests(at), lake.columns.versions("chunks", at)
+        assert np.array_equal(found, fresh.numbers("chunks", at)) and np.array_equal(digests, fresh.digests(at))
+        assert np.array_equal(versions, fresh.versions("chunks", at))
+        return found.tolist()
+
+    for i in range(4):
+        lake.commit(rows(lake, f"k{i}", {f"d{i}": [f"word{i}", f"other{i}"]}), run)
+        assert len(numbers()) == 2 * i + 2
+    assert seen == [2] * 12
+    opened(lake__compact_fragments=2, lake__keep_versions=0).maintain()
+    assert len(numbers()) == 8 and seen[12:] == [8] * 3
+    lake.commit(rows(lake, "k9", {"d9": ["word9"]}), run)
+    assert len(numbers()) == 9 and seen[15:] == [1] * 3

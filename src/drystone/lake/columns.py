@@ -1,7 +1,8 @@
 """Columns kept in memory, by table version: where each number lies, and the digests' first bytes.
 
-Guarantees: positions are those of exactly the version asked for, so they stay right after compaction. Chunk numbers
-ascend within a table, because ``Lake.commit`` lets none in below the last.
+Guarantees: positions are those of exactly the version asked for, so they stay right after compaction; of a version
+that only adds rows to one that is kept, only those rows are read. Chunk numbers ascend within a table, because
+``Lake.commit`` lets none in below the last.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 from drystone.lake.tables import Tables
 
 KEPT = 12  # columns; one of a million numbers is 8 MB
+Kept = tuple[tuple[str, ...], NDArray[Any]]  # the files that it was read from, in order, and the column
 
 
 class Columns:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._kept: dict[tuple[str, str, int], NDArray[Any]] = {}
+        self._kept: dict[tuple[str, str, int], Kept] = {}
         self._lock = threading.Lock()
 
     def numbers(self, table: str, version: int) -> NDArray[np.int64]:
@@ -41,12 +43,24 @@ class Columns:
         with self._lock:
             found = self._kept.pop(key, None)
         if found is None:
-            found = reading(self._tables.read(table, version, (name,))[name].combine_chunks())
+            found = self._read(name, table, version, reading)
         with self._lock:
             self._kept[key] = found  # the one used last goes last
             while len(self._kept) > KEPT:
                 del self._kept[next(iter(self._kept))]
-        return found
+        return found[1]
+
+    def _read(self, name: str, table: str, version: int, reading: Callable[[Any], NDArray[Any]]) -> Kept:
+        pieces = self._tables.pieces(table, version)
+        with self._lock:
+            older = [kept for (n, t, _), kept in self._kept.items() if (n, t) == (name, table)]
+        for before, column in reversed(older):
+            if before == pieces[: len(before)]:
+                if len(before) == len(pieces):
+                    return pieces, column
+                rows = self._tables.read(table, version, (name,), offset=len(column))
+                return pieces, np.concatenate([column, reading(rows[name].combine_chunks())])
+        return pieces, reading(self._tables.read(table, version, (name,))[name].combine_chunks())
 
     def close(self) -> None:
         with self._lock:

@@ -306,6 +306,10 @@ class Tables:
     def fragments(self, table: str, version: int) -> int:
         return len(self.open(table, version).get_fragments())
 
+    def pieces(self, table: str, version: int) -> tuple[str, ...]:
+        """The files of a version's rows, in row order; a file is never written twice."""
+        return tuple(f.data_files()[0].path for f in self.open(table, version).get_fragments())
+
     def compact(self, table: str, at: int) -> int:
         """Merge small fragments; the new version has the same rows in the same order."""
         with self._writing(table):
