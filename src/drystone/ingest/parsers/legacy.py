@@ -14,7 +14,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from drystone.errors import ParseFailed
 from drystone.ingest.media import DOC, PPT
@@ -25,6 +25,7 @@ from drystone.records import Parsed, Reading
 from drystone.records.place import place
 
 _LINK = re.compile(r'HYPERLINK\s+(?:\\\w\s+)*"((?:https?://|mailto:)[^"]{1,2000})"')
+_SUMMARY = "\x05SummaryInformation"
 _SLACK = 60  # twips: edges that people see as one line
 _MOST_RECORDS = 1_000_000
 _BROKEN = (struct.error, IndexError, KeyError, ValueError, UnicodeError, OverflowError, OSError, TypeError)
@@ -83,23 +84,33 @@ def _streams(data: bytes, wanted: tuple[str, ...]) -> tuple[dict[str, bytes], st
         raise ParseFailed("It is no binary Office document.", kind="malformed")
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as file:
-            found = {name: file.openstream(name).read() for name in wanted if file.exists(name)}
-            title = ""
-            if file.exists("\x05SummaryInformation"):
-                raw = file.getproperties("\x05SummaryInformation").get(2)
-                title = _titled(raw, file) if isinstance(raw, bytes) else str(raw or "")
-            return found, title
-    except OSError:
+            names = [name for name in (*wanted, _SUMMARY) if file.exists(name)]
+            if any(file.get_size(name) > len(data) for name in names):
+                raise ValueError("a stream is longer than the file")
+            found = {name: file.openstream(name).read() for name in names}
+    except (OSError, RecursionError):
         raise ParseFailed("It is damaged: the compound file cannot be opened.", kind="malformed") from None
-
-
-def _titled(raw: bytes, file: Any) -> str:
-    page = file.getproperties("\x05SummaryInformation").get(1)
-    codec = "utf-8" if page in (65001, -535) else f"cp{page}" if isinstance(page, int) and page > 0 else "cp1252"
     try:
-        return raw.decode(codec).strip("\0 ")
-    except (UnicodeDecodeError, LookupError):
-        return raw.decode("cp1252", "replace").strip("\0 ")
+        return found, _titled(found.pop(_SUMMARY, b""))
+    except (struct.error, UnicodeError, LookupError):
+        return found, ""  # a title is not worth a document
+
+
+def _titled(raw: bytes) -> str:
+    """The title among a file's properties ([MS-OLEPS]): property 2, in the code page that property 1 names."""
+    if len(raw) < 48:
+        return ""
+    (start,) = struct.unpack_from("<I", raw, 44)
+    (count,) = struct.unpack_from("<I", raw, start + 4)
+    at = dict(struct.unpack_from("<II", raw, start + 8 + 8 * n) for n in range(min(count, 100)))
+    if 2 not in at:
+        return ""
+    kind, size = struct.unpack_from("<II", raw, start + at[2])
+    if kind & 0xFFFF == 0x1F:
+        return raw[start + at[2] + 8 :][: 2 * min(size, 1_000)].decode("utf-16-le", "replace").strip("\0 ")
+    page = struct.unpack_from("<H", raw, start + at[1] + 4)[0] if 1 in at else 1252
+    codec = {65001: "utf-8", 1200: "utf-16-le", 10000: "mac_roman"}.get(page, f"cp{page}")
+    return raw[start + at[2] + 8 :][: min(size, 1_000)].decode(codec, "replace").strip("\0 ")
 
 
 # --- Word -----------------------------------------------------------------------------------------
@@ -467,7 +478,10 @@ class _Slides:
                 stack.append(self._inside(found.start, found.end))
 
     def _at(self, offset: int) -> _Record:
-        return next(self._inside(offset, len(self._data)))
+        found = next(self._inside(offset, len(self._data)), None)
+        if found is None:
+            raise ValueError("no record")
+        return found
 
     def _persistent(self, user: bytes) -> dict[int, int]:
         """Where each object lies now: later edits stand before earlier ones."""

@@ -46,7 +46,7 @@ _S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _LOOK = 1_000  # rows that are held to see where tables begin and end
 _WIDE = 100  # columns that a merged cell fills at most
 _MERGES = 100_000  # of one sheet
-_SLOW = 64 << 20  # bytes of XML that cannot be read in the common time
+_SLOW = 32 << 20  # bytes of XML that cannot be read in the common time
 _MERGE = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=\"([A-Z]+[0-9]+:[A-Z]+[0-9]+)\"")
 
 
@@ -95,7 +95,7 @@ class XlsParser:
     def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
         from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
-        notes: list[str] = []
+        notes = ["binary workbook: comments, charts and number formats are not read"]
         out = TextBuilder(reading.text)
         hidden = 0
         try:
@@ -254,7 +254,7 @@ class _Workbook:
     def _drawing(self, root: Element, related: dict[str, Relation], name: str) -> None:
         """Charts and text boxes on a sheet."""
         for anchor in root:
-            if not graphic(self._packed, anchor, related, self._out, part=f"charts of {name}"):
+            if not graphic(self._packed, anchor, related, self._out, sheet=name, part="chart"):
                 for _, text in paragraphs(anchor):
                     self._out.add("paragraph", text, place=place(sheet=name))
             self._left["pictures"] += sum(1 for n in anchor.iter() if n.tag == A + "blip")
