@@ -1,4 +1,4 @@
-"""Write the tables of figures in the README and in decision 12 from bench/results/, and nothing that is not there.
+"""Write the tables of the README, docs/comparison.md and decision 12 from bench/results/, and nothing that is not there.
 
 python tools/figures.py            # write
 python tools/figures.py --check    # exit 1 if they say something else
@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import comparison
+
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS = ROOT / "README.md", ROOT / "bench" / "results"
+COMPARISON = ROOT / "docs" / "comparison.md"
 PARSERS = ROOT / "docs" / "decisions" / "0012-parsers-by-measurement.md"
 START, END = "<!-- figures -->", "<!-- /figures -->"
 
@@ -137,6 +140,8 @@ def rows() -> list[tuple[str, str, str]]:
                 f"raw SQLite, 1 client: {rate['raw_1']:,}",
             ),
         ]
+    if frameworks := result("frameworks"):
+        out += comparison.rows(frameworks)
     return out
 
 
@@ -224,9 +229,14 @@ def table() -> str:
     return "\n".join(lines + [f"| {a} | {b} | {c} |" for a, b, c in rows()])
 
 
+def compared() -> str:
+    found = result("frameworks")
+    return comparison.tables(found) if found else "Not measured yet: `python -m bench frameworks`."
+
+
 def main() -> None:
     stale = []
-    for path, made in ((README, table), (PARSERS, parsers)):
+    for path, made in ((README, table), (COMPARISON, compared), (PARSERS, parsers)):
         text = path.read_text(encoding="utf-8")
         before, rest = text.split(START, 1)
         _, after = rest.split(END, 1)
