@@ -135,11 +135,15 @@ def _looks(source: LiveSource) -> None:
         now = source.look(item.id)
         assert now is not None and now.id == item.id, "an item that is listed can be looked at"
         assert now.permissions == item.permissions, "a look gives the permissions that the listing gives"
-    try:
-        gone = source.look("there is no such item/9f2c")
-    except Exception as error:
-        raise AssertionError(f"a look at what is not there gives None, and raised {type(error).__name__}") from error
+    gone = _looked(source, "there is no such item/9f2c")
     assert gone is None or not gone.permissions, "what is not there has no readers"
+
+
+def _looked(source: LiveSource, id: str) -> Item | None:
+    try:
+        return source.look(id)
+    except Exception as error:
+        raise AssertionError(f"a look that finds nothing gives None, and raised {type(error).__name__}") from error
 
 
 def _changes(build: Callable[[], Source], world: World) -> None:
@@ -208,6 +212,9 @@ def _outage(build: Callable[[], Source], world: World) -> None:
             _printable(str(error), "an error")
         except Exception as error:
             raise AssertionError(f"what cannot be read is an OSError, not {type(error).__name__}") from error
+        if isinstance(source, LiveSource):
+            now = _looked(source, item.id)
+            assert now is None or not now.permissions, "what cannot be asked has no readers"
     assert item.id in _listing(source)[0], "a source comes back by itself"
     world.drop("one.txt")
 
