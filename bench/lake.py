@@ -1,7 +1,9 @@
 """The lake beside raw Lance: commits, loading of vectors, taking ten rows.
 
 `python bench/lake.py [--quick] [--rows N]` prints one JSON document. Medians; milliseconds unless it says otherwise.
-Raw Lance is the floor: the same rows in a table of its own, without keys, catalogue, leases or fsync.
+Raw Lance is the floor: the same rows in a table of its own, without keys, catalogue, leases or fsync. ``storage``
+compares a folder with a bucket on the loopback (moto's server, whose own time in Python is part of it: there requests
+and bytes are the measure, for each costs 10 to 50 ms on a real network).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,8 @@ import pyarrow as pa
 from drystone.lake import Lake, Rows
 from drystone.ledger import Ledger
 from drystone.records import Actor, Classification, Document, Label, Parsed
-from drystone.settings import defaults
+from drystone.settings import Settings, defaults
+from tests.lake.store import KEYS, Store, serving
 
 WIDE = 384
 ACTOR = Actor("bench", frozenset({"user:bench", "everyone"}), Classification.internal, "local", None, "asserted")
@@ -133,6 +137,72 @@ def measure(folder: Path, total: int, parts: int) -> dict[str, Any]:
     return out
 
 
+def compare(folder: Path, commits: int) -> dict[str, Any]:
+    """The same commits of 100 chunks in a folder and in a bucket."""
+    with serving() as store:
+        os.environ.update(KEYS)
+        bucket = replace(defaults(folder, project__state=f"s3://{store.bucket()}/p"), storage=store.settings())
+        return {"chunks_of_a_commit": 100, "commits": commits,
+                "folder": stored(folder / "folder", defaults(folder), store, commits),
+                "bucket": stored(folder / "bucket", bucket, store, commits)}  # fmt: skip
+
+
+def stored(state: Path, settings: Settings, store: Store, commits: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    ledger = Ledger.open(state, project="bench", settings=settings)
+    lake = Lake(state, ledger=ledger, settings=settings)
+    out: dict[str, Any] = {}
+
+    def asked(name: str, of: int = 1) -> None:
+        log = store.log()
+        if settings.bucket:
+            out[name + "_requests"] = round(len(log) / of, 1)
+            out[name + "_kb"] = round(sum(sent + got for _, _, sent, got in log) / of / 1e3, 1)
+
+    with ledger.run("bench", actor=ACTOR) as run:
+        lake.commit(rows(lake, "first", 100, rng), run)
+        brought = [rows(lake, f"small{i}", 100, rng) for i in range(commits)]
+        store.log()
+        waiting = iter(brought)
+        out["commit"] = timed(lambda: lake.commit(next(waiting), run), commits)
+        asked("commit", commits)
+        datas = [rng.bytes(4000) for _ in range(100)]
+        out["keep_100_blobs"] = timed(lambda: lake.keep_many(datas), 1)
+        asked("keep_100_blobs")
+
+        def cold() -> None:
+            fresh = Lake(state, ledger=ledger, settings=settings)
+            with fresh.reader() as reader:
+                numbers = reader.chunk_rows().chunk
+                reader.vectors("g:b")
+                reader.postings()
+                reader.chunks(numbers[:: len(numbers) // 10][:10].tolist())
+            fresh.close()
+
+        out["cold_open_and_first_read"] = timed(cold, 3)
+        asked("cold_open_and_first_read", 3)
+        reader = lake.reader()
+        numbers = reader.chunk_rows().chunk
+        out["ten_passages"] = timed(lambda: reader.chunks(rng.choice(numbers, 10).tolist()), 10)
+        reader.close()
+        store.log()
+        lake.commit(rows(lake, "last", 100, rng), run)
+        store.log()
+        with lake.reader() as reader:
+            after = int(numbers[-1])
+            out["newest_hundred"] = timed(lambda: (reader.chunk_rows(after), reader.vectors("g:b", after)), 1)
+        asked("newest_hundred")
+        compacting = Lake(
+            state, ledger=ledger, settings=replace(settings, values={**settings.values, "lake.compact_fragments": 2})
+        )
+        out["compact_and_clean"] = timed(lambda: compacting.maintain(), 1)
+        asked("compact_and_clean")
+        run.close()
+    lake.close()
+    ledger.close()
+    return out
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20,000 rows")
@@ -143,7 +213,9 @@ def main() -> None:
     for total in sizes:
         with tempfile.TemporaryDirectory() as folder:
             results.append(measure(Path(folder), total, max(2, total // 50_000)))
-    print(json.dumps({"bench": "lake", "unit": "ms", "cores": os.cpu_count(), "results": results}))
+    with tempfile.TemporaryDirectory() as folder:
+        storage = compare(Path(folder), 12 if given.quick else 50)
+    print(json.dumps({"bench": "lake", "unit": "ms", "cores": os.cpu_count(), "results": results, "storage": storage}))
 
 
 if __name__ == "__main__":

@@ -193,3 +193,12 @@ def test_columns_read_only_what_is_new(opened: Callable[..., Lake], run: Any, mo
     assert len(numbers()) == 8 and seen[12:] == [8] * 3
     lake.commit(rows(lake, "k9", {"d9": ["word9"]}), run)
     assert len(numbers()) == 9 and seen[15:] == [1] * 3
+
+
+def test_versions_are_those_that_the_engine_knows(opened: Callable[..., Lake], run: Any) -> None:
+    lake = opened(lake__compact_fragments=100, lake__keep_versions=2)
+    for i in range(12):
+        lake.commit(rows(lake, f"k{i}", {f"d{i}": [f"word{i}"]}), run)
+    opened(lake__compact_fragments=5, lake__keep_versions=2).maintain()
+    for table in lake.ledger.catalog.pointer().tables:
+        assert lake.tables.versions(table) == sorted(v["version"] for v in lake.tables._dataset(table).versions())
