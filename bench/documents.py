@@ -3,7 +3,7 @@
     python -m bench documents                                    # everything, into bench/results/documents.json
     python -m bench documents --format docx --engine ours        # some; nothing is kept
     python -m bench documents --show docx/word_tables.docx       # one file: the text, what is lost, what is too many
-    python -m bench documents --worst FOLDER                     # a list per format of what costs most
+    python -m bench documents --worst FOLDER                     # a list per format of what costs most (--engine: beside)
 
 Looks for the files at ../shared/eval beside the repository and says what it skips. Ours reads as an ingestion does:
 chosen by name and first bytes, in the worker pool, scans and recordings in the slow one. A document inside a mail or an
@@ -276,22 +276,22 @@ def lost(one: Scored) -> list[str]:
     return lines
 
 
-def worst(folder: Path, formats: Sequence[str], readings: Readings) -> None:
-    """A file per format: our worst documents first, beside what the others reach on the same file."""
+def worst(folder: Path, formats: Sequence[str], others: Sequence[str], readings: Readings) -> None:
+    """A file per format: our worst documents first, beside what ``others`` reach on the same file."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen = [c for c in cases() if not formats or c.format in formats]
-    others: dict[str, dict[str, float]] = defaultdict(dict)
-    for engine in WIDE[1:]:
+    theirs: dict[str, dict[str, float]] = defaultdict(dict)
+    for engine in others:
         try:
             for one in score(engine, chosen, readings):
-                others[one.case.file][engine] = one.bag.f1
+                theirs[one.case.file][engine] = one.bag.f1
         except Absent as error:
             say(f"skipped: {error}")
     for format, group in by_format(score("ours", chosen, readings)).items():
         lines = [f"# {format}: {json.dumps(summary(group))}", ""]
         for one in sorted(group, key=lambda s: (s.bag.f1, s.cells or 0.0)):
             if one.bag.f1 < 0.999 or (one.cells or 1.0) < 1:
-                beside = ", ".join(f"{engine} {f1:.3f}" for engine, f1 in others[one.case.file].items())
+                beside = ", ".join(f"{engine} {f1:.3f}" for engine, f1 in theirs[one.case.file].items())
                 lines += [*lost(one), *([f"- others' F1: {beside}"] if beside else []), ""]
         (folder / f"{format}.md").write_text("\n".join(lines), encoding="utf-8")
 
@@ -496,7 +496,7 @@ def main() -> None:
     if options.show:
         return show((options.engine or ["ours"])[0], options.show)
     if options.worst:
-        return worst(options.worst, options.format, readings)
+        return worst(options.worst, options.format, options.engine, readings)
     engines = options.engine or (["ours"] if options.quick else list(ENGINES))
     found: dict[str, Any] = {}
     if options.only in (None, "text"):
