@@ -152,10 +152,15 @@ LARGE = (
     ("x" * 2_000_000, "paragraph"),
     ("A sentence. " * 100_000, "paragraph"),
     ("A paragraph.\n\n" * 80_000, ""),
+    ("Contents" + "." * 300_000 + "3", "paragraph"),
+    ("Ende" + "?!…" * 100_000 + "x", "paragraph"),
+    ("はい" + "。" * 300_000 + "」と", "paragraph"),
 )
 
 
-@pytest.mark.parametrize(("text", "kind"), LARGE, ids=["lines", "no space", "sentences", "paragraphs"])
+@pytest.mark.parametrize(
+    ("text", "kind"), LARGE, ids=["lines", "no space", "sentences", "paragraphs", "dots", "marks", "cjk"]
+)
 def test_large_texts_take_linear_time(text: str, kind: str) -> None:
     document = Parsed(text, (Block(kind, 0, len(text)),) if kind else ())  # type: ignore[arg-type]
     started = time.process_time()

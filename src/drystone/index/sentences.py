@@ -21,9 +21,9 @@ ABBREVIATIONS = frozenset(_SHORT.split())
 _NUMBERED = frozenset(_BEFORE_NUMBERS.split())
 _CLOSE = "\"'”’»)\\]）」』】》"
 _BREAK = re.compile(
-    rf"(?P<cjk>[。！？｡]++(?:(?![{_CLOSE}])|[{_CLOSE}]++(?![とっ、，])))"  # "「はい。」と言った" goes on
+    rf"(?<![。！？｡])(?P<cjk>[。！？｡]++(?:(?![{_CLOSE}])|[{_CLOSE}]++(?![とっ、，])))"  # "「はい。」と言った" goes on
     rf"|(?P<danda>[।॥؟۔][{_CLOSE}]*)"
-    rf"|(?P<dot>(?P<mark>[.!?…]+)[{_CLOSE}]*)(?=\s|$)"
+    rf"|(?<![.!?…])(?P<dot>(?P<mark>[.!?…]++)[{_CLOSE}]*+)(?=\s|$)"
     r"|(?P<line>\n(?=[ \t\r]*\n|[ \t]*(?:[-*•–‣▪●]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])[ \t]))"
     r"|(?P<row>\n(?=[^\n|]{1,400} \| ))"  # each row of a table stands by itself
 )
