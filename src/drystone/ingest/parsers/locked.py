@@ -21,8 +21,14 @@ def opened(data: bytes, passwords: Sequence[str]) -> bytes:
 
     try:
         file = msoffcrypto.OfficeFile(io.BytesIO(data))
-        if not file.is_encrypted():
-            raise ParseFailed("It is damaged.", kind="malformed")
+        encrypted = file.is_encrypted()
+    except MemoryError:
+        raise
+    except Exception:  # whatever a damaged header does to the library; so below
+        encrypted = False
+    if not encrypted:
+        raise ParseFailed("It is damaged, or no document of its kind.", kind="malformed")
+    try:
         checked = {"verify_password": True} if file.format == "ooxml" else {}  # the others always do
         for password in (*passwords, _STANDARD):
             out = io.BytesIO()
@@ -33,9 +39,9 @@ def opened(data: bytes, passwords: Sequence[str]) -> bytes:
                 continue
             if out.getvalue():
                 return out.getvalue()
-    except (ParseFailed, MemoryError):
+    except MemoryError:
         raise
-    except Exception as error:  # whatever a damaged header does to the library
+    except Exception as error:
         raise ParseFailed("It is encrypted, and damaged or in a way that we do not know.", kind="encrypted") from error
     if not passwords:
         raise ParseFailed("It is encrypted, and the source names no password.", kind="encrypted")

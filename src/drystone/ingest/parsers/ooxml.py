@@ -32,7 +32,7 @@ MOST_BYTES = 256 << 20  # of all parts together, unfolded
 MOST_RATIO = 200  # unfolded to packed, for parts over a megabyte
 MOST_PARTS = 10_000
 _HEAD = 1 << 16
-_PROLOG = re.compile(rb"\A\s*(?:<\?[^?]{0,400}\?>\s*|<!--[^>]{0,400}-->\s*){0,20}<[A-Za-z_]")
+_PROLOG = re.compile(rb"\A\s*(?:<\?[^?]{0,400}\?>\s*|<!--(?:[^-]|-[^-]){0,20000}-->\s*){0,20}<[A-Za-z_]")
 _ENCODING = re.compile(rb"\A\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]{1,40})[\"']")
 _DECLARATION = re.compile(rb"\A\s*<\?xml[^>]{0,300}\?>")
 _STRICT = re.compile(rb"http://purl\.oclc\.org/ooxml/(\w+)/")

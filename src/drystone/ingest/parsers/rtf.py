@@ -11,7 +11,6 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter
-from copy import copy
 
 from drystone.errors import ParseFailed
 from drystone.ingest.media import RTF
@@ -85,6 +84,14 @@ class _Group:
         self.hidden = self.deleted = False
         self.style, self.outline, self.item, self.table = -1, -1, False, False
 
+    def inner(self) -> _Group:
+        """What holds in a group that opens here."""
+        new = _Group.__new__(_Group)
+        new.into, new.skip, new.codec, new.uc, new.name = self.into, self.skip, self.codec, self.uc, ""
+        new.hidden, new.deleted, new.style, new.outline = self.hidden, self.deleted, self.style, self.outline
+        new.item, new.table = self.item, self.table
+        return new
+
 
 class _Document:
     def __init__(self, out: TextBuilder) -> None:
@@ -134,8 +141,7 @@ class _Document:
                 swallow = 0
                 if brace == "{":
                     stack.append(group)
-                    group = copy(group)
-                    group.name = ""
+                    group = group.inner()
                 elif stack:
                     self._leave(group, stack[-1])
                     group = stack.pop()

@@ -101,7 +101,7 @@ class XlsParser:
         try:
             try:
                 book = CalamineWorkbook.from_filelike(io.BytesIO(data))
-            except PasswordError:
+            except (PasswordError, CalamineError):  # an encrypted one may be nothing that calamine knows
                 book = CalamineWorkbook.from_filelike(io.BytesIO(opened(data, reading.passwords)))
                 notes.append("encrypted: opened with a password")
             for about in book.sheets_metadata:
