@@ -30,7 +30,7 @@ def letters(texts: list[str]) -> Counter[str]:
     return Counter("".join(texts).replace(" ", "").replace("-", ""))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(SEGMENTS)
 def test_nothing_is_left_out(rows: list[tuple[int, int, list[str], int]]) -> None:
     told = [segment.text for segment in page(rows)]
@@ -43,3 +43,12 @@ def test_nothing_is_left_out(rows: list[tuple[int, int, list[str], int]]) -> Non
         found += [*piece.header, *(cell for row in piece.rows for cell in row)]
     assert not letters(told) - letters(found)
     assert list(map(repr, read(page(rows)))) == list(map(repr, read(page(rows))))
+
+
+def test_a_page_of_thousands_of_scattered_words_takes_no_long_time() -> None:
+    import time
+
+    rows = [((n * 7919) % 97 / 10, (n * 104729) % 1500 / 3, ["word", "x"], 8 + n % 5) for n in range(8000)]
+    start = time.monotonic()
+    assert sum(1 for _ in read(page(rows)))  # type: ignore[arg-type]
+    assert time.monotonic() - start < 20

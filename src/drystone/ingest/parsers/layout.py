@@ -216,17 +216,19 @@ def _joined(first: Segment, second: Segment, gap: str) -> Segment:
 
 def _region(segments: list[Segment]) -> Iterator[Paragraph | Table]:
     rows = _rows(segments)
-    told = at = 0  # rows before ``told`` are given out
+    told = at = tries = 0  # rows before ``told`` are given out
     while at < len(rows):
         end = _run(rows, at) if len(rows[at]) > 1 else at
         first = _above(rows, told, at)
         made = _table(rows[first:end]) if end > at else None
         if made is None:
-            at += 1
+            tries = tries + 1 if end > at else 0
+            at, tries = (at + 1, tries) if tries < 4 else (end, 0)  # a stray row may stand before a table
             continue
         yield from _paragraphs(rows[told:first])
         yield made
         told = at = end
+        tries = 0
     yield from _paragraphs(rows[told:])
 
 

@@ -30,11 +30,13 @@ _LONE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\uffff]")
 _LINE, _WORD = re.compile("[^\r\n\ufffe]+\ufffe?"), re.compile(r"\S+")  # U+FFFE: a hyphen at a line's end
 _BOLD = re.compile(rb"bold|black|heavy|-BX|SFBX|CMBX", re.I)
 _TOOL_TITLE = re.compile(r"microsoft \w+ - .*|untitled.*|.*\.(?:docx?|indd|qxd|xlsx?|pptx?|rtf|tex|dvi)", re.I)
+_OTHER = re.compile(r"[\W_]+")
 _DIGITS = re.compile(r"\d+")
 _READING = Reading()
 _MOST_PAGES = 20_000
 _FEW = 60  # characters on a page whose image is the text all the same: a stamp, a page's number
 _GAP = 0.85  # of a letter's size: a wider gap parts cells or columns
+_FAR = 1e6
 _PIXELS = 6_000_000  # of a page that is recognised: A4 at 250 dpi
 
 
@@ -193,6 +195,9 @@ def _segments(page: Any) -> tuple[list[list[Segment]], int]:
         size = raw.FPDFText_GetFontSize(handle, at) * math.hypot(matrix.c, matrix.d) or 1.0
         angle = round(math.degrees(math.atan2(matrix.b, matrix.a))) % 360
         straight = angle == 0
+        if not 0 < size < _FAR:
+            size = 1.0
+        gap, back = _GAP * size, 0.5 * size
         heavy = bold(at)
         made = None
         end = 0
@@ -211,16 +216,24 @@ def _segments(page: Any) -> tuple[list[list[Segment]], int]:
                 left, right, top, bottom = box.left, box.right, -box.top, -box.bottom
                 if last != at:
                     loose(handle, last, box_at)
-                    left, right = min(left, box.left), max(right, box.right)
+                    if box.right > right:
+                        right = box.right
+                    if box.left < left:  # from right to left
+                        left = box.left
             else:
                 tight(handle, at, *edges_at)
                 sides = [e.value for e in edges]
                 tight(handle, last, *edges_at)
                 left, right, top, bottom = _turned(sides, [e.value for e in edges], angle)
-            wide = (0.4 if word.group() == "$" else _GAP) * size  # amounts of two columns may stand close
-            if made is not None and -0.5 * size < left - made.right < wide:
-                made.right = max(made.right, right)
-            elif made is not None and -0.5 * size < made.left - right < wide:  # from right to left
+            if not (-_FAR < left < _FAR and -_FAR < right < _FAR and -_FAR < top < _FAR and -_FAR < bottom < _FAR):
+                left = right = top = bottom = 0.0  # no place of a real page, or no number
+            wide = gap
+            if stop - start == 1 and text[start] == "$":
+                wide = 0.4 * size  # amounts of two columns may stand close
+            if made is not None and -back < left - made.right < wide:
+                if right > made.right:
+                    made.right = right
+            elif made is not None and -back < made.left - right < wide:  # from right to left
                 made.left = min(made.left, left)
             else:
                 if made is not None:
@@ -463,7 +476,7 @@ def _headings(document: Any, pieces: list[tuple[int, Paragraph | Table]]) -> dic
 
 
 def _plain(text: str) -> str:
-    return "".join(c for c in text.casefold() if c.isalnum())
+    return _OTHER.sub("", text.casefold())
 
 
 def _some(numbers: list[int]) -> str:
