@@ -282,6 +282,7 @@ class Tables:
                     raise
         settled = self.settle(table, at)[0]
         if new:  # a column that a later release brought is empty in the rows before
+            settled = self._dataset(table)  # not the one that readers of ``at`` share
             settled.add_columns(new)
         return lance.write_dataset(rows, settled, schema=rows.schema, mode="append")
 
