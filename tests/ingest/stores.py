@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -218,7 +218,9 @@ class Proxy:
                 if self.down:
                     return
                 if self.answers:
-                    client.recv(1 << 16)
+                    client.settimeout(0.5)
+                    with suppress(TimeoutError):  # where the server speaks first
+                        client.recv(1 << 16)
                     client.sendall(self.answers.pop(0))
                     return
                 time.sleep(self.wait)

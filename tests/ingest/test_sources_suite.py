@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -22,7 +24,8 @@ from drystone.records import Failure, Item
 from drystone.settings import SourceConfig
 from drystone.testing import check_source
 from tests.ingest.build import config, settings
-from tests.ingest.stores import KEY, SECRET, Dovecot, Proxy, Reply, Site, client, dovecot, moto
+from tests.ingest.stores import KEY, SECRET, Dovecot, Proxy, Reply, Site, client, dovecot, free_port, moto
+from tests.ingest.wild import project
 
 
 @pytest.fixture(autouse=True)
@@ -244,6 +247,41 @@ def test_web(tmp_path: Path) -> None:
     made = table("web", url=site.url, delay=0)
     check_source(lambda: WebSource(made, settings(tmp_path)), Pages(site))
     site.close()
+
+
+REFUSALS = {
+    "objects": f"HTTP/1.1 403 Forbidden\r\ncontent-type: application/xml\r\ncontent-length: %d\r\n\r\n<Error><Code>AccessDenied</Code><Message>{KEY} {SECRET}</Message></Error>",
+    "mail": f"* BYE no {SECRET}\r\n",
+    "web": f"HTTP/1.1 403 {SECRET}\r\nx-said: {SECRET}\r\ncontent-length: 0\r\n\r\n",
+}  # fmt: skip
+TABLES = {
+    "objects": 'type = "files"\npath = "s3://bucket"\nregion = "x"\nendpoint = "http://127.0.0.1:{}"\nkey = "env:STORE_KEY"\n'
+               'secret = "env:STORE_SECRET"\ntoken = "env:STORE_SECRET"',
+    "mail": 'type = "mail"\nhost = "127.0.0.1"\nport = {}\ntls = false\nuser = "bo"\npassword = "env:STORE_SECRET"',
+    "web": 'type = "web"\nurl = "http://127.0.0.1:{}/"\ndelay = 0\nuser = "bo"\npassword = "env:STORE_SECRET"',
+}  # fmt: skip
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_no_credential_is_said_or_written(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    """A server that refuses and repeats what it was told, and one that is not there: errors, logs, state."""
+    caplog.set_level(logging.DEBUG)
+    proxy, spoken = Proxy(free_port()), []
+    body = REFUSALS[kind].partition("\r\n\r\n")[2]
+    with project(tmp_path / "p", TABLES[kind].format(proxy.port)) as kb:
+        for answers in ([REFUSALS[kind].replace("%d", str(len(body))).encode()] * 50, []):
+            proxy.answers, proxy.down = answers, not answers
+            with pytest.raises(SourceUnavailable) as caught:
+                kb.ingest(actor="olga")
+            assert caught.value.__suppress_context__, "what the library said is not shown with it"
+            spoken += [str(caught.value), repr(caught.value), json.dumps(caught.value.to_dict())]
+        spoken.append(json.dumps(kb.status(actor="olga"), default=str))
+    proxy.close()
+    written = b"".join(path.read_bytes() for path in (tmp_path / "p" / ".drystone").rglob("*") if path.is_file())
+    basic = b64encode(f"bo:{SECRET}".encode()).decode()
+    for canary in (SECRET, KEY, basic):
+        assert canary not in "\n".join((*spoken, caplog.text)) and canary.encode() not in written
 
 
 class Flawed:

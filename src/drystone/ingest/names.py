@@ -7,6 +7,7 @@ one is written by its bytes as ``%XX``, an empty segment as ``%2F``, and ``%`` b
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
@@ -76,6 +77,13 @@ def number(config: SourceConfig, option: str, default: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise SettingsError(f"{option} of the source {config.name!r} is not a number from 0 up.")
     return value
+
+
+def hush(*loggers: str) -> None:
+    """Let libraries log no requests and answers: what is signed or repeated there may hold a credential."""
+    for name in loggers:
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logging.WARNING, logger.level))
 
 
 def loopback(host: str) -> bool:

@@ -10,7 +10,6 @@ is a removal.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 import tomllib
@@ -24,7 +23,7 @@ from urllib.parse import urlsplit
 from drystone.errors import EngineMissing, SettingsError, SourceUnavailable
 from drystone.ingest.files import SIDECAR, FilesSource
 from drystone.ingest.media import media_type
-from drystone.ingest.names import COMMON, Wanted, check, loopback, original, safe
+from drystone.ingest.names import COMMON, Wanted, check, hush, loopback, original, safe
 from drystone.records import Item
 from drystone.settings import Settings, SourceConfig
 
@@ -40,7 +39,6 @@ _STAMPS = ("etag", "versionid", "generation", "md5hash", "contentmd5", "md5", "s
 _TIMES = ("lastmodified", "mtime", "updated", "modified", "modify", "modificationtime", "created")
 _TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60}
 _CODE = re.compile("[A-Za-z]{1,48}")
-_TALKATIVE = ("botocore", "aiobotocore", "s3fs", "aiohttp", "gcsfs", "adlfs", "azure")  # log signed requests at DEBUG
 
 
 def open_files(config: SourceConfig, settings: Settings) -> FilesSource | ObjectsSource:
@@ -317,8 +315,7 @@ def _open(config: SourceConfig, settings: Settings, protocol: str) -> Any:
         for name, value in given.items():
             if isinstance(value, str) and value.partition(":")[0] in ("env", "file"):
                 given[name] = settings.secret(value, f"storage.{name} of the source {config.name!r}")
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger(name).level))
+    hush("botocore", "aiobotocore", "s3fs", "aiohttp", "gcsfs", "adlfs", "azure")
     try:
         made = fsspec.filesystem(protocol, skip_instance_cache=True, use_listings_cache=False, **given)
     except ImportError:
@@ -360,7 +357,7 @@ def _s3_options(config: SourceConfig, settings: Settings) -> dict[str, Any]:
         "client_kwargs": {"region_name": str(options["region"])} if "region" in options else {},
         "config_kwargs": {
             **_TIMEOUTS,
-            "retries": {"max_attempts": 1, "mode": "standard"},
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
             **({"s3": {"addressing_style": "path"}} if endpoint else {}),
         },
     }
@@ -421,4 +418,6 @@ def _said(error: Exception) -> str:
         return "there is nothing at this address" + shown
     if "Credentials" in type(error).__name__:
         return "no credentials were found" + shown
+    if not status and {"HTTPClientError", "ConnectionError"} & {kind.__name__ for kind in type(error).__mro__}:
+        return "the store cannot be reached" + shown
     return "the store did not answer as it should" + shown

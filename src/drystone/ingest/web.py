@@ -33,7 +33,7 @@ import certifi
 
 from drystone.errors import SettingsError, SourceUnavailable
 from drystone.ingest.media import UNKNOWN, media_type
-from drystone.ingest.names import COMMON, Wanted, check, loopback, number, strings
+from drystone.ingest.names import COMMON, Wanted, check, hush, loopback, number, strings
 from drystone.records import Failure, Item
 from drystone.settings import Settings, SourceConfig, seconds
 
@@ -114,6 +114,7 @@ class WebSource:
             self._place(host if "://" in host else f"https://{host}/")
         self._start, self._first = start, start.partition("/")[0]
         self._auth = self._credentials(config, settings)
+        hush("httpx", "httpcore")
         try:
             self._tls = ssl.create_default_context(
                 cafile=settings.folder / str(options["ca"]) if "ca" in options else certifi.where()
