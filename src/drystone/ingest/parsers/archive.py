@@ -2,9 +2,9 @@
 
 Guarantees: every member becomes a part (one that is encrypted, damaged or compressed in an unknown way says so) or is
 counted in a note (leads out of the archive, link, device, hidden); nothing is followed and nothing is written. Bytes
-are counted while they unfold: more than ``reading`` allows, more than 250 times the archive, or zip members that share bytes are an
-``expansion`` bomb. The text is a list of the members' names and sizes. Encrypted members are tried with the source's
-passwords (ZipCrypto, and AES as in WinZip's AE-1 and AE-2).
+are counted while they unfold: more than ``reading`` allows, more than 250 times the archive, or zip members that share
+bytes are an ``expansion`` bomb. The text is a list of the members' names and sizes. Encrypted members are tried with
+the source's passwords (ZipCrypto, and AES as in WinZip's AE-1 and AE-2).
 """
 
 from __future__ import annotations

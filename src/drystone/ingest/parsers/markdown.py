@@ -132,17 +132,25 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
         named = _TITLE.search(front.group(1))
         title = next((g for g in named.groups() if g), "").strip() if named else ""
         notes = (*notes, "front_matter:left out")
+    out = TextBuilder()
+    notes = (*notes, *fill(out, source))
+    return out.parsed(title, notes)
+
+
+def fill(out: TextBuilder, source: str) -> tuple[str, ...]:
+    """Write Markdown without front matter into ``out``; notes."""
+    notes: tuple[str, ...] = ()
     if "<!--" in source:
         source = _COMMENT.sub("", source)
-    out = TextBuilder()
     lines = source.split("\n")
     defined = (d for line in lines if "]:" in line and (d := _DEFINITION.match(line)))
     targets = {" ".join(d.group(1).lower().split()): d.group(2) for d in defined}
     paragraph: list[str] = []
-    in_item = near = False
+    in_item = near = in_note = False
 
     def flush() -> None:
-        nonlocal near
+        nonlocal near, in_note
+        in_note = False
         if paragraph:
             text = inline("\n".join(paragraph), targets)
             out.add("list" if in_item else "paragraph", text, near=near and in_item)
@@ -210,13 +218,14 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
             out.add("code", "\n".join(code[4:] if code.startswith("    ") else code[1:] for code in lines[start:at]))
         elif first == "[" and (footnote := _FOOTNOTE.match(line)):
             flush()
+            in_note = True
             paragraph.append(f"[{footnote.group(1)}] {footnote.group(2)}")
-        elif first == "[" and not paragraph and _DEFINITION.match(line):
+        elif first == "[" and (not paragraph or in_note) and _DEFINITION.match(line):
             continue
         else:
             paragraph.append(bare)
     flush()
-    return out.parsed(title, notes)
+    return notes
 
 
 def _cells(line: str, targets: Mapping[str, str]) -> list[str]:

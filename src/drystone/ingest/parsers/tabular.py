@@ -27,6 +27,7 @@ _NUMBER = re.compile(
 _LONE = re.compile("[\ud800-\udfff]")
 _SAMPLE = 200  # rows by which delimiter and header are found
 _LINES = 4096  # of JSON, a block
+LARGE = 32 << 20  # bytes that take longer than a document may, but where there is more time
 
 
 class CsvParser:
@@ -35,10 +36,12 @@ class CsvParser:
     name = "csv"
     version = "2"
     media_types = ("text/csv", "text/tab-separated-values")
+    slow = "drystone.ingest.parsers.tabular:LargeCsvParser"
 
     def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+        if self.slow and len(data) > LARGE:
+            raise ParseFailed("It is large, and read where there is more time.", kind="slow")
         text, said = decode(data)
-        del data
         notes = [*said]
         csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
         delimiter = _delimiter(text, media_type)
@@ -58,7 +61,6 @@ class CsvParser:
             out.table(chain(sample, rows), header=None if header and not once else [])
         except csv.Error as error:
             raise ParseFailed(f"It is not CSV ({str(error)[:80]}).", kind="malformed") from None
-        del text
         return out.parsed("", notes)
 
 
@@ -123,16 +125,24 @@ def headed(rows: Sequence[Sequence[str]]) -> bool:
     return votes > 0 or votes == 0 and len(set(filled)) == len(filled) and all(len(cell) <= 120 for cell in filled)
 
 
+class LargeCsvParser(CsvParser):
+    """The same, where there is time."""
+
+    slow = ""
+
+
 class JsonParser:
     """One JSON value, or one a line."""
 
     name = "json"
     version = "2"
     media_types = ("application/json", "application/x-ndjson")
+    slow = "drystone.ingest.parsers.tabular:LargeJsonParser"
 
     def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+        if self.slow and len(data) > LARGE:
+            raise ParseFailed("It is large, and read where there is more time.", kind="slow")
         text, said = decode(data)
-        del data
         notes = [*said]
         out = TextBuilder(reading.text)
         if media_type == "application/x-ndjson":
@@ -148,13 +158,18 @@ class JsonParser:
                 except ParseFailed:
                     pass  # then it is neither, as the next line says
             raise ParseFailed("It is not JSON.", kind="malformed") from None
-        del text
         named = value.get("title") if isinstance(value, dict) else None
         if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
             _add(out, (" | ".join(_leaves("", record)) for record in value))
         else:
             _add(out, _leaves("", value))
         return out.parsed(_LONE.sub("\ufffd", named) if isinstance(named, str) else "", notes)
+
+
+class LargeJsonParser(JsonParser):
+    """The same, where there is time."""
+
+    slow = ""
 
 
 def _by_line(text: str, notes: list[str], out: TextBuilder) -> Parsed:

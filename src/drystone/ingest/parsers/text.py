@@ -94,18 +94,17 @@ def _wide(data: bytes) -> tuple[str, tuple[str, ...]]:
                 return text, ("encoding:zero bytes left out",)
     zeros = [data[at::4].count(0) * 4 / len(data) for at in range(4)]
     if min(zeros[:2]) > 0.9 and zeros[3] < 0.1:
-        encoding = "utf-32-be"
+        likely: tuple[str, ...] = ("utf-32-be",)
     elif min(zeros[2:]) > 0.9 and zeros[0] < 0.1:
-        encoding = "utf-32-le"
+        likely = ("utf-32-le",)
     else:  # Latin text has a zero in every other byte, other writing at least in its spaces
-        encoding = "utf-16-be" if zeros[0] + zeros[2] > zeros[1] + zeros[3] else "utf-16-le"
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        raise ParseFailed("The bytes are not text.", kind="unsupported") from None
-    if _odd(text):
-        raise ParseFailed("The bytes are not text.", kind="unsupported")
-    return text, (f"encoding:{encoding} guessed",)
+        likely = ("utf-16-be", "utf-16-le") if zeros[0] + zeros[2] > zeros[1] + zeros[3] else ("utf-16-le", "utf-16-be")
+    for encoding in likely:
+        with suppress(UnicodeDecodeError):
+            text = data.decode(encoding)
+            if not _odd(text):
+                return text, (f"encoding:{encoding} guessed",)
+    raise ParseFailed("The bytes are not text.", kind="unsupported")
 
 
 def _odd(text: str) -> bool:
@@ -155,10 +154,7 @@ class TextParser:
 
     name = "text"
     version = "2"
-    media_types = (
-        "text/plain", "text/x-rst", "text/x-org", "text/asciidoc", "text/x-tex",
-        "application/xml", "application/yaml", "image/svg+xml",
-    )  # fmt: skip
+    media_types = ("text/plain", "application/yaml")
 
     def parse(self, data: bytes, *, name: str, media_type: str) -> Parsed:
         text, notes = decode(data)
