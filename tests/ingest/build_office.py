@@ -48,7 +48,7 @@ def relations(**targets: tuple[str, str]) -> str:
 
 
 # --- Word -----------------------------------------------------------------------------------------
-def word(body: str, **parts: str) -> bytes:
+def word(body: str, beside: Mapping[str, bytes] | None = None, **parts: str) -> bytes:
     """A Word document around the XML of its body, which may use w, r, a, wp, wps, mc, m and v. ``rels``: relations."""
     more = " ".join((
         W, R, A, 'xmlns:wp="http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing"',
@@ -62,7 +62,7 @@ def word(body: str, **parts: str) -> bytes:
     }
     if "rels" in parts:
         files["word/_rels/document.xml.rels"] = parts["rels"]
-    return zipped({**files, **named})
+    return zipped({**files, **named, **{f"word/{name}": data for name, data in (beside or {}).items()}})
 
 
 def p(text: str, style: str = "", more: str = "") -> str:

@@ -3,8 +3,8 @@
 Guarantees: headings with their level (by style, in any language, or outline level) and their number, paragraphs, list
 items with the mark that people see, tables with every merged cell filled, text boxes, formulas (as LaTeX), notes,
 comments, and what pages repeat at their head and foot, once, at the end. Left out, each with a note: what tracked
-changes deleted, hidden text, pictures, embedded files, macros. Tables inside cells are written into their cell; a
-table of one cell is no table. Nothing is fetched; no walk recurses.
+changes deleted, hidden text, pictures, embedded objects, macros. An embedded package is a part. Tables inside cells
+are written into their cell; a table of one cell is no table. Nothing is fetched; no walk recurses.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class _Document:
             self._notes(self._side(kind), tag)
         self._comments(self._side("comments"))
         self._repeated()
-        return self._out.parsed(self._packed.title(), self._remarks())
+        parts = list(self._packed.embedded(self._related.values()))
+        self._left["embedded files"] -= len(parts)  # of those that stand in the text
+        return self._out.parsed(self._packed.title(), self._remarks(), parts)
 
     # --- blocks -----------------------------------------------------------------------------------
     def _blocks(self, root: Element, **more: Any) -> None:
@@ -288,9 +290,8 @@ class _Document:
     def _remarks(self) -> list[str]:
         if "word/vbaproject.bin" in self._packed:
             self._left["macros"] = 0
-        files = sum(r.kind == "package" for r in self._related.values())
-        if files:
-            self._left["embedded files"] = max(files, self._left["embedded files"])
+        if self._left["embedded files"] <= 0:
+            del self._left["embedded files"]
         return [f"{what}: {f'{count} ' if count else ''}not read" for what, count in sorted(self._left.items())]
 
 

@@ -15,7 +15,7 @@ import struct
 import zipfile
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 
 from drystone.errors import ParseFailed
 from drystone.ingest.parsers.build import TextBuilder
+from drystone.records import Part
 from drystone.records.place import place
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Package:
         self._packed = packed
         self._infos = {i.filename.replace("\\", "/").lstrip("/").lower(): i for i in packed.infolist()}
         self._most = most
+        self._given: set[str] = set()  # embedded documents
 
     def __contains__(self, name: str) -> bool:
         return name.lower() in self._infos
@@ -144,6 +146,15 @@ class Package:
         if said in self and posixpath.dirname(said).lower().startswith(kind):
             return said
         return otherwise
+
+    def embedded(self, related: Iterable[Relation]) -> Iterator[Part]:
+        """The documents that a part has inside it, each a package of its own."""
+        for relation in related:
+            if relation.kind == "package" and not relation.external and relation.target not in self._given:
+                raw = self.raw(relation.target)
+                if raw is not None:
+                    self._given.add(relation.target)
+                    yield Part(posixpath.basename(relation.target), raw)
 
     def title(self) -> str:
         core = self.tree("docProps/core.xml") if "docProps/core.xml" in self else None

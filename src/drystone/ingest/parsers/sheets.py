@@ -4,7 +4,7 @@ Guarantees: a formula is its stored value; a number is written in its cell's for
 are filled; an empty row, or a gap between two tables that stand side by side, ends a table; lines above a table's
 header are its titles. Hidden sheets and rows are read, and noted. Sheets stream: memory does not grow with their
 rows beyond the text. A workbook that is too large for the time is read in the slower process. Left out, with a note:
-formulas that have no stored value, pictures, macros.
+formulas that have no stored value, pictures, embedded objects, macros. An embedded package is a part.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from drystone.ingest.parsers.ooxml import (
     package,
     paragraphs,
 )  # fmt: skip
-from drystone.records import Parsed, Reading
+from drystone.records import Parsed, Part, Reading
 from drystone.records.place import cells, corners, place
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ class _Workbook:
         self._related = packed.relations(main)
         self._left = Counter[str]()
         self._shared: list[str] = []
+        self._parts: list[Part] = []
         self._formats: list[str] = []
         self._from_1904 = False
 
@@ -164,7 +165,7 @@ class _Workbook:
         if "xl/vbaproject.bin" in self._packed:
             self._left["macros"] = 0
         notes += [f"{what}: {f'{count} ' if count else ''}not read" for what, count in sorted(self._left.items())]
-        return self._out.parsed(self._packed.title(), notes)
+        return self._out.parsed(self._packed.title(), notes, self._parts)
 
     def _sheet(self, name: str, relation: Relation) -> None:
         related = self._packed.relations(relation.target)
@@ -180,6 +181,10 @@ class _Workbook:
             sheet(self._out, name, _filled(self._rows(stream), merged))
         elif relation.kind == "chartsheet":
             self._out.add("heading", name, level=1, place=place(sheet=name))
+        self._parts += self._packed.embedded(related.values())
+        self._left["embedded files"] += sum(r.kind == "oleObject" for r in related.values())
+        if not self._left["embedded files"]:
+            del self._left["embedded files"]
         for beside in related.values():
             root = self._packed.tree(beside.target) if not beside.external and beside.kind in _BESIDE else None
             if root is None:

@@ -3,7 +3,7 @@
 Guarantees: slides in the order in which they are shown; a slide's title is its heading, the rest follows from top to
 bottom and left to right, groups together; lists, tables with merged cells filled, the numbers that charts keep,
 SmartArt, speaker notes and comments. Hidden slides are read, and noted. Left out, with a note: pictures, embedded
-files, macros. Nothing is fetched; no walk recurses.
+objects, macros. An embedded package is a part. Nothing is fetched; no walk recurses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from drystone.errors import ParseFailed
 from drystone.ingest.media import PPTX
 from drystone.ingest.parsers.build import TextBuilder
 from drystone.ingest.parsers.ooxml import A, Package, R, Relation, described, graphic, lay, package, paragraphs
-from drystone.records import Parsed, Reading
+from drystone.records import Parsed, Part, Reading
 from drystone.records.place import place
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class _Deck:
         self._left = Counter[str]()
         self._layouts: dict[str, dict[str, tuple[int, int]]] = {}
         self._authors: dict[str, str] = {}
+        self._parts: list[Part] = []
 
     def read(self, root: Element, related: dict[str, Relation]) -> Parsed:
         hidden = 0
@@ -70,7 +71,7 @@ class _Deck:
             self._left["macros"] = 0
         notes = [f"hidden slides: {hidden} read too"] if hidden else []
         notes += [f"{what}: {f'{count} ' if count else ''}not read" for what, count in sorted(self._left.items())]
-        return self._out.parsed(self._packed.title(), notes)
+        return self._out.parsed(self._packed.title(), notes, self._parts)
 
     def _slide(self, slide: Element, number: int, related: dict[str, Relation]) -> None:
         tree = slide.find(f"{_P}cSld/{_P}spTree")
@@ -90,8 +91,9 @@ class _Deck:
                 self._notes(self._packed.tree(relation.target), where)
             elif relation.kind == "comments":
                 self._comments(self._packed.tree(relation.target), where)
-            elif relation.kind in ("package", "oleObject"):
+            elif relation.kind == "oleObject":
                 self._left["embedded files"] += 1
+        self._parts += self._packed.embedded(related.values())
 
     def _ordered(self, tree: Element, inherited: dict[str, tuple[int, int]]) -> Iterator[Element]:
         """Shapes from top to bottom, then left to right; what a group holds stays together."""
