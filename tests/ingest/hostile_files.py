@@ -547,6 +547,11 @@ def odd() -> Iterator[Case]:
     yield case("keys.json", json.dumps({f"k{n}": {"": "", "\0": "\x1b[31m"} for n in range(1000)}), "")
     yield case("number.json", "[" + "9" * 100_000 + "]", "", "malformed")
     yield case("float.json", "[1e999999, -1e999999, NaN, Infinity]", "", "malformed")
+    yield case(
+        "instructions.html",
+        "<p>text<?php echo 1 ?><table><tr><?x?><td>a<?y?>b</table><ul><?z?><li>c</ul><pre><?w?></pre>",
+        "",
+    )
     yield case("charset.html", b'<meta charset="undefined"><p>\xff text', *ANY)
     yield case("idna.html", b'<meta charset="idna"><p>\xff text', *ANY)
     yield case("hex.html", b'<meta charset="hex"><p>\xff text', *ANY)

@@ -342,7 +342,8 @@ def _address(node: Any) -> str:
 def _children(node: Any) -> list[Any]:
     found, child = [], node.child
     while child is not None:
-        found.append(child)
+        if child.tag is not None:  # a processing instruction has none
+            found.append(child)
         child = child.next
     return found
 
