@@ -21,6 +21,7 @@ _NUMERIC = re.compile(r"[-–—+(]*[$€£¥]?\s?[-–(]?[\d.,]+\s?[)%]*|[-–�
 _MONTH = re.compile(r"\w+\.? \d\d?,$")  # a date goes on below
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _MOST_COLUMNS = 40
+_LONGEST_NAME = 120  # of a column: each row repeats it
 
 
 @dataclass(slots=True, eq=False)
@@ -357,7 +358,7 @@ def _header(
     if not count or count >= len(grid) or any(n.endswith((":", ",", ";")) and values is first for values in grid[:1]
                                               for n in values if not _MONTH.match(n)):  # fmt: skip
         return [], 0
-    if count == 1 and not all(first[1:]) or count > 1 and not any(map(_figures, grid[count:])):
+    if count == 1 and not all(first[1:]) or count > 1 and 2 * sum(map(_figures, grid[count:])) < len(grid) - count:
         return [], 0
     names = [""] * len(columns)
     for row in rows[:count]:
@@ -372,7 +373,7 @@ def _header(
                 above = [n for n, gap in enumerate(gaps) if gap < 0] or [gaps.index(min(gaps))]
             for number in above:
                 names[number] = f"{names[number]} {segment.text}".strip()
-    return names, count
+    return (names, count) if max(map(len, names)) <= _LONGEST_NAME else ([], 0)
 
 
 def _figures(values: Sequence[str]) -> bool:
