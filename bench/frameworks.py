@@ -32,7 +32,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench import peers, start
+from drystone.index.minilm import MiniLM
 from drystone.models.weights import MINILM, find
 from drystone.settings import load
 
@@ -630,12 +633,17 @@ def timed(stack: str, python: Path, home: Path, pristine: Path, model: str) -> d
     options = {"store": str(home / "timed-store"), "files": str(files), "mode": MODES[stack][0], "model": model}
     process.must("open", **options)
     ready = time.perf_counter() - started
+    texts = [sentence(random.Random(n)) for n in range(5)]
+    theirs = np.array(process.must("embed", texts=texts)["vectors"])
+    same = float((theirs * MiniLM({}, settings=load(home.parent)).embed(texts)).sum(1).min())
+    if same < 0.9999:
+        raise RuntimeError(f"{stack}: not the same model: cosine {same}")
     stop, before = process.watch(), cpu_s(process.process.pid)
     first = process.must("ingest")
     used, peak = cpu_s(process.process.pid) - before, stop()
     chunks = len(process.must("chunks")["chunks"])
     out: dict[str, Any] = {
-        "mode": MODES[stack][0], "ready_s": round(ready, 2), "peak_mb": peak,
+        "mode": MODES[stack][0], "ready_s": round(ready, 2), "peak_mb": peak, "cosine_to_ours": round(same, 6),
         "first": {"seconds": round(first["seconds"], 2), "embedded": first["embedded"], "chunks": chunks,
                   "cpu_s": round(used, 2), "chunks_per_s": round(chunks / first["seconds"], 1),
                   "chunks_per_cpu_s": round(chunks / used, 1)},

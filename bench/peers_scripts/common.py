@@ -1,6 +1,6 @@
 """What the three stacks have in common: a line of JSON asks, a line of JSON answers. Imports no stack and nothing of ours.
 
-A driver is a class with ``open``, ``ingest``, ``search``, ``chunks``, ``vectors`` and ``close``; ``serve`` runs it in
+A driver is a class with ``open``, ``ingest``, ``search``, ``embed``, ``chunks``, ``vectors`` and ``close``; ``serve`` runs it in
 the stack's own environment. Every text that is embedded passes the one ``Meter``, which counts, fails or kills.
 """
 
@@ -120,6 +120,8 @@ def serve(driver: Any) -> None:
                 answer = driver.ingest(ask.get("readers", "staff"), force=bool(ask.get("force"))) or {}
             elif do == "search":
                 answer = {"found": [driver.search(text, ask["readers"]) for text in ask["texts"]]}
+            elif do == "embed":
+                answer = {"vectors": [[float(x) for x in driver.embed(text)] for text in ask["texts"]]}
             elif do == "chunks":
                 answer = {"chunks": driver.chunks()}
             elif do == "remember":

@@ -103,6 +103,9 @@ class Drystone:
         found = self._quiet(lambda: self.kb.search(text, actor=readers, limit=1))
         return found[0].document.removeprefix("docs:") if found else ""
 
+    def embed(self, text: str) -> Any:
+        return self._quiet(lambda: self.embedder.embed([text]))[0]
+
     def chunks(self) -> list[tuple[str, str]]:
         catalog = self.kb.house.ledger.catalog
         commit = catalog.pointer().commit

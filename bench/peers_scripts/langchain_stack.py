@@ -102,6 +102,9 @@ class LangChain:
         found = self.vectorstore.similarity_search(text, k=1, filter={"readers": readers})
         return self._name(found[0].metadata) if found else ""
 
+    def embed(self, text: str) -> Any:
+        return self.embedder.embed_query(text)
+
     def chunks(self) -> list[tuple[str, str]]:
         held = self.vectorstore.get(include=["documents", "metadatas"])
         return [(self._name(one), text) for one, text in zip(held["metadatas"], held["documents"], strict=True)]

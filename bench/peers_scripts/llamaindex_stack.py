@@ -109,6 +109,9 @@ class LlamaIndex:
         found = self.index.as_retriever(similarity_top_k=1, filters=filters).retrieve(text)
         return self._name(found[0].node.metadata) if found else ""
 
+    def embed(self, text: str) -> Any:
+        return self.embedder.get_query_embedding(text)
+
     def chunks(self) -> list[tuple[str, str]]:
         held = self.collection.get(include=["documents", "metadatas"])
         return [(self._name(one), text) for one, text in zip(held["metadatas"], held["documents"], strict=True)]
