@@ -115,6 +115,8 @@ MODELS: tuple[Row, ...] = (
 
 
 def _lines(head: str, rows: tuple[Row, ...], columns: dict[str, dict[str, Any]]) -> list[str]:
+    if not columns:
+        return []
     lines = [f"| {head} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     return [*lines, *(f"| {name} | {' | '.join(cell(one) for one in columns.values())} |" for name, cell in rows), ""]
 
