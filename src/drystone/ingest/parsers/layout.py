@@ -101,7 +101,7 @@ def _bands(segments: Sequence[Segment], widest: float) -> Iterator[tuple[list[Se
 
 def _columns(band: list[Segment], depth: int) -> list[list[Segment]] | None:
     """The band's columns one after the other, or None if it has none that are prose."""
-    if len(band) < 6:
+    if len(band) < 6 or depth > 6:
         return None
     gap = _gutter(band)
     if gap is None:
@@ -111,7 +111,7 @@ def _columns(band: list[Segment], depth: int) -> list[list[Segment]] | None:
     if crossing is not None:  # a short line in the middle parts the band in two
         at = band.index(crossing)
         above, below = _columns(band[:at], depth + 1), _columns(band[at + 1 :], depth + 1)
-        if depth > 6 or above is None and below is None:
+        if above is None and below is None:
             return None
         return [*(above or [band[:at]]), [crossing], *(below or [band[at + 1 :]])]
     first = [s for s in band if s.right <= middle]
