@@ -164,22 +164,6 @@ def pypdf() -> Engine:
     return lambda path: "\n".join(page.extract_text() for page in PdfReader(path).pages)
 
 
-def pdfminer_six() -> Engine:
-    from pdfminer.high_level import extract_text
-
-    return lambda path: str(extract_text(path))
-
-
-def extract_msg() -> Engine:
-    from extract_msg import openMsg
-
-    def read(path: str) -> str:
-        with openMsg(path) as mail:
-            return "\n".join(str(part or "") for part in (mail.subject, mail.sender, mail.to, mail.date, mail.body))
-
-    return read
-
-
 def stdlib() -> Engine:
     """What Python itself reads: text, comma-separated values, mail, JSON."""
     import csv
@@ -250,7 +234,7 @@ ENGINES: dict[str, Callable[[], Engine]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         kreuzberg, markitdown, python_docx, docx2txt, python_pptx, openpyxl, python_calamine, odfpy, striprtf,
-        beautifulsoup4, trafilatura, lxml, pypdfium2, pypdf, pdfminer_six, extract_msg, stdlib, drystone, langchain, llamaindex,
+        beautifulsoup4, trafilatura, lxml, pypdfium2, pypdf, stdlib, drystone, langchain, llamaindex,
     )
 }  # fmt: skip
 

@@ -110,9 +110,8 @@ ENGINES = {
     "stdlib": Engine("", "", "PSF-2.0", (".csv", ".md", ".vtt", ".asciidoc")),
     "pypdfium2": Engine("bare", "pypdfium2", "Apache-2.0 or BSD-3-Clause", (".pdf",)),
     "pypdf": Engine("bare", "pypdf", "BSD-3-Clause", (".pdf",)),
-    "pdfminer-six": Engine("bare", "pdfminer.six", "MIT", (".pdf",)),
 }
-PDF_ENGINES = ("ours", "kreuzberg", "markitdown", "pypdfium2", "pypdf", "pdfminer-six")
+PDF_ENGINES = ("ours", "kreuzberg", "markitdown", "pypdfium2", "pypdf")  # markitdown is pdfminer.six
 WIDE = ("ours", "kreuzberg", "markitdown")  # those that read many formats
 
 
@@ -366,7 +365,7 @@ OWN = "own, on Python's library"
 # Format: what reads it, the distribution whose weight that is ("": none), its licence, and why it.
 CHOICE = {
     "pdf": ("pypdfium2", "pypdfium2", "Apache-2.0 or BSD-3-Clause", "the words of pdftotext at many times the pages a "
-            "second of pypdf and pdfminer, and it renders the page where a scan must be recognised; pymupdf is AGPL"),
+            "second of pypdf and pdfminer (markitdown), and it renders the page where a scan must be recognised; pymupdf is AGPL"),
     "docx": (OWN, "", "", "tells headings, lists, notes, text boxes, formulas and merged cells, which python-docx leaves to "
              "its user, and reads what it refuses (strict files); markitdown goes by way of HTML"),
     "pptx": (OWN, "", "", "the order on the slide, tables, groups, notes and charts, with the slide as place; python-pptx "

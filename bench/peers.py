@@ -33,7 +33,7 @@ PINS: dict[str, tuple[str, ...]] = {
     "bare": (
         "python-docx==1.2.0", "docx2txt==0.9", "python-pptx==1.0.2", "openpyxl==3.1.5", "python-calamine==0.9.1",
         "odfpy==1.4.1", "striprtf==0.0.35", "beautifulsoup4==4.15.0", "lxml==6.1.3", "trafilatura==2.3.1",
-        "pypdfium2==5.15.2", "pypdf==7.1.1", "pdfminer.six==20260107", "extract-msg==0.57.0",
+        "pypdfium2==5.15.2", "pypdf==7.1.1",
     ),
     "langchain": (
         "langchain-community==0.4.2", "langchain-core==1.8.3", "docx2txt==0.9", "pypdfium2==5.15.2",
@@ -44,7 +44,7 @@ PINS: dict[str, tuple[str, ...]] = {
         "openpyxl==3.1.5", "pandas==2.3.3",
     ),
 }  # fmt: skip
-START_S = 120.0  # to import: unstructured alone takes 10 s on a busy machine
+START_S = 120.0  # to import, on a busy machine
 
 
 class Absent(Exception):

@@ -183,7 +183,7 @@ def _goal(goal: str, others: list[str]) -> str:
 def parsers() -> str:
     """The measured table of decision 12: a format a line, ours beside the best of the others, and what was chosen."""
     found = result("documents")
-    if not found:
+    if not found or "fidelity" not in found:
         return "Not measured yet: `python -m bench documents`."
     kept, pdf = found["fidelity"], found["pdf"]
     lines = ["| format (files) | read by | licence, MB | F1 | cells | rows | s | others: F1 / cells / s | why |",
