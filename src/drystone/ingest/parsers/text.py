@@ -30,6 +30,8 @@ _WIDER = {  # the detector's name: what Python calls the encoding that its docum
 }  # fmt: skip
 _ESCAPED = ("utf-16", "utf-32", "iso2022", "utf-7", "hz")  # whose bytes may look like UTF-8 and are not
 _INSIDE = re.compile(r"(?<=[a-z])[^\x00-\x7f]+(?=[a-z])")
+_PYTHON = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}  # codecs that no page means
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -48,7 +50,9 @@ def decode_as(data: bytes, encoding: str, said: str) -> tuple[str, tuple[str, ..
     latin = encoding.lower() in ("iso-8859-1", "latin1", "latin-1", "ascii", "us-ascii")  # as browsers read them
     try:
         codec = codecs.lookup("cp1252" if latin else _WIDER.get(encoding.lower(), encoding))
-        b"".decode(codec.name)  # "base64" and its like are codecs too
+        if codec.name in _PYTHON:
+            raise LookupError
+        b"a".decode(codec.name)  # "base64" and its like are codecs too
     except (LookupError, ValueError):  # ValueError: a NUL in its name
         text, notes = decode(data)
         return text, (*notes, f"encoding:{said} names one that does not exist")
@@ -59,7 +63,7 @@ def decode_as(data: bytes, encoding: str, said: str) -> tuple[str, tuple[str, ..
         with suppress(UnicodeDecodeError):  # then it is as it says
             text, notes = data.decode("utf-8"), ()
     if notes:
-        text = codec.decode(data, "replace")[0]
+        text = _LONE.sub("\ufffd", codec.decode(data, "replace")[0])  # UTF-7 can write them
         if "\ufffd" in text:
             notes = (*notes, "encoding:broken characters")
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", ""), notes
