@@ -184,8 +184,8 @@ def stored(state: Path, settings: Settings, store: Store, commits: int) -> dict[
         reader = lake.reader()
         numbers = reader.chunk_rows().chunk
         out["ten_passages"] = timed(lambda: reader.chunks(rng.choice(numbers, 10).tolist()), 10)
+        reader.chunk_rows(int(numbers[-1])), reader.vectors("g:b", int(numbers[-1]))  # as one that follows has done
         reader.close()
-        store.log()
         lake.commit(rows(lake, "last", 100, rng), run)
         store.log()
         with lake.reader() as reader:
