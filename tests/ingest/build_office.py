@@ -229,6 +229,31 @@ def epub(*chapters: str, encryption: str = "") -> bytes:
     return zipped(files, first="application/epub+zip")
 
 
+def xlsb(name: str, rows: Sequence[Sequence[str | float]]) -> bytes:
+    """A workbook of one sheet in the binary form of 2007 ([MS-XLSB])."""
+
+    def biff(kind: int, data: bytes = b"") -> bytes:
+        head = bytes((kind,)) if kind < 128 else bytes((kind & 0x7F | 0x80, kind >> 7))
+        return head + bytes((len(data) & 0x7F | 0x80, len(data) >> 7)) + data
+
+    def text(said: str) -> bytes:
+        return struct.pack("<I", len(said)) + said.encode("utf-16-le")
+
+    workbook = (
+        biff(131) + biff(143) + biff(156, struct.pack("<II", 0, 1) + text("r1") + text(name)) + biff(144) + biff(132)
+    )
+    sheet = biff(129) + biff(148, struct.pack("<IIII", 0, len(rows) - 1, 0, len(rows[0]) - 1)) + biff(145)
+    for r, cells in enumerate(rows):
+        sheet += biff(0, struct.pack("<II", r, 0) + bytes(9))
+        for c, value in enumerate(cells):
+            at = struct.pack("<II", c, 0)
+            sheet += biff(6, at + text(value)) if isinstance(value, str) else biff(5, at + struct.pack("<d", value))
+    return zipped({
+        "[Content_Types].xml": TYPES, "xl/workbook.bin": workbook, "xl/worksheets/s1.bin": sheet + biff(146) + biff(130),
+        "xl/_rels/workbook.bin.rels": relations(r1=("worksheet", "worksheets/s1.bin")),
+    })  # fmt: skip
+
+
 # --- before 2007 ----------------------------------------------------------------------------------
 def compound(streams: Mapping[str, bytes]) -> bytes:
     """A compound file with sectors of 512 bytes and its streams below the root, each long enough for sectors."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drystone.errors import ParseFailed
-from drystone.ingest.media import DOC, DOCX, ENCRYPTED, ODT, PPTX, UNKNOWN, XLS, XLSX, media_type, sniff
+from drystone.ingest.media import DOC, DOCX, ENCRYPTED, ODT, PPTX, UNKNOWN, XLS, XLSB, XLSX, media_type, sniff
 from drystone.ingest.parsers import ooxml, sheets
 from drystone.ingest.parsers.docx import DocxParser
 from drystone.ingest.parsers.encrypted import EncryptedParser
@@ -42,6 +42,7 @@ from tests.ingest.build_office import (
     tc,
     word,
     xls,
+    xlsb,
     zipped,
 )  # fmt: skip
 
@@ -418,6 +419,21 @@ def test_excel_of_2003() -> None:
         ("sheet=Größe", "Größe"), ("sheet=Größe&cells=A1:B2", "Item | Price\nItem: Pan | Price: 3.5"),
         ("sheet=b", "b"), ("sheet=b&cells=A1", "x"),
     ]  # fmt: skip
+
+
+def test_binary_workbooks_of_2007() -> None:
+    data = xlsb("Größe", [["Item", "Price"], ["Pan", 3.5]])
+    assert places(parse(XlsParser(), data)) == [
+        ("sheet=Größe", "Größe"), ("sheet=Größe&cells=A1:B2", "Item | Price\nItem: Pan | Price: 3.5"),
+    ]  # fmt: skip
+    assert sniff(data, UNKNOWN) == XLSB
+
+
+def test_sectors_in_a_circle() -> None:
+    data = bytearray(xls({"s": [["x"] * 100] * 20}))
+    table = 512 + 512 * struct.unpack_from("<I", data, 76)[0]
+    struct.pack_into("<I", data, table + 4 * 5, 2)  # sector 5 is followed by sector 2
+    assert refused(XlsParser(), bytes(data)) == "malformed"
 
 
 # --- what must hold for all -----------------------------------------------------------------------

@@ -99,6 +99,7 @@ class XlsParser:
         out = TextBuilder(reading.text)
         hidden = 0
         try:
+            _no_loops(data)
             try:
                 book = CalamineWorkbook.from_filelike(io.BytesIO(data))
             except (PasswordError, CalamineError):  # an encrypted one may be nothing that calamine knows
@@ -123,6 +124,28 @@ class XlsParser:
         if hidden:
             notes.append(f"hidden sheets: {hidden} read too")
         return out.parsed("", notes)
+
+
+def _no_loops(data: bytes) -> None:
+    """Refuses a compound file in which a chain of sectors bites its own tail: calamine would follow it for ever."""
+    import olefile
+
+    if not data.startswith(olefile.MAGIC):
+        return
+    with olefile.OleFileIO(io.BytesIO(data)) as file:
+        file.loadminifat()
+        for chains in (file.fat, file.minifat):
+            seen = bytearray(len(chains))  # 1: on the way, 2: known to end
+            for first in range(len(chains)):
+                way, at = [], first
+                while at < len(chains) and not seen[at]:
+                    seen[at] = 1
+                    way.append(at)
+                    at = chains[at]
+                if at < len(chains) and seen[at] == 1:
+                    raise ParseFailed("It is damaged: its sectors go round in a circle.", kind="malformed")
+                for sector in way:
+                    seen[sector] = 2
 
 
 def _value(value: object) -> str:
