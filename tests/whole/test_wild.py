@@ -79,7 +79,7 @@ def test_ten_thousand_files_and_kill_9(tmp_path: Path) -> None:
         with child.stdout:
             assert child.stdout.readline() == "open\n"
             if kills < 6:
-                time.sleep(took * rng.uniform(0.08, 0.3))
+                time.sleep(took * rng.uniform(0.05, 0.2))
                 child.send_signal(signal.SIGKILL)
                 kills += 1
             done = child.stdout.read() == "done\n"
