@@ -96,6 +96,13 @@ def test_hostile_pages_take_linear_time(piece: str) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("charset", ["idna", "punycode", "rot13", "undefined", "no such", "ISO-8859-1", "utf-16"])
+def test_a_page_may_name_any_encoding(tmp_path: Path, site: Site, charset: str) -> None:
+    body = '<a href="/ä">'.encode(charset if charset[0] in "Iu" and charset != "undefined" else "utf-8")
+    site.pages = {"/": Reply(body, f"text/html; charset={charset}"), "/%C3%A4": Reply("ä")}
+    assert ids(source(tmp_path, site), site) == ["/", "/%C3%A4"]
+
+
 def test_robots() -> None:
     rules = _Robots(
         "User-agent: other\nDisallow: /\n\nUser-Agent: Drystone/1.0\nUser-agent: x\nDisallow: /a # why\n"

@@ -56,6 +56,11 @@ _TAG = re.compile(r"<(a|area|base|link|meta)(?=[\s/>])([^<>]{0,8192})>", re.I)
 _ATTRIBUTE = re.compile(r"""(?<![\w-])([a-zA-Z-]{1,20})\s{0,9}=\s{0,9}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _LOC = re.compile(r"<loc>\s{0,99}(?:<!\[CDATA\[)?([^<\]]{1,4096})")
 _PERCENT = re.compile("%([0-9A-Fa-f]{2})")
+_CHARSET = re.compile(
+    r"utf-?(8|16|16le|16be)|us-ascii|iso-8859-([1-9]|1[0134-6])|windows-125[0-8]|koi8-[ru]|gbk|gb2312|gb18030|big5"
+    r"|shift_jis|euc-(jp|kr)",
+    re.I,
+)
 _UNRESERVED = re.compile("[A-Za-z0-9._~-]")
 
 
@@ -728,7 +733,5 @@ def _public(address: str) -> bool:
 
 
 def _decoded(body: bytes, charset: str) -> str:
-    try:
-        return body.decode(charset, "replace")
-    except LookupError:
-        return body.decode("utf-8", "replace")
+    """With the encoding that a server names, if it is one of the web's: others of Python's may fail or take long."""
+    return body.decode(charset if _CHARSET.fullmatch(charset) else "utf-8", "replace")
