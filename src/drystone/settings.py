@@ -50,6 +50,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("ingest.slow_workers", int, 1, "processes for scans, images of text and recordings"),
     Setting("ingest.slow_timeout_s", float, 900.0, "longest time for one scan, image or recording"),
     Setting("ingest.slow_memory_mb", int, 4096, "most memory of one such process"),
+    Setting("ingest.remote_interval_s", float, 300.0, "how often --watch lists what lies in no local folder"),
     Setting("ingest.quarantine_share", float, 0.05, "a source with a larger share in quarantine says so loudly"),
     Setting("ingest.batch_documents", int, 256, "documents of one commit"),
     Setting("ingest.batch_mb", int, 32, "bytes of one commit"),

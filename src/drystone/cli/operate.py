@@ -95,9 +95,13 @@ def _source(source: settings.SourceConfig, s: settings.Settings) -> str:
     from drystone.plugins import load
 
     Door(source)
-    paths = [Path(path) for path in load("sources", source.type)(source, s).watched()]
+    made = load("sources", source.type)(source, s)
+    paths = [Path(path) for path in made.watched()]
     for path in paths:
         path.stat()
+    if not paths:  # it lies elsewhere: the first item says whether it can be reached and listed
+        found = next(iter(made.list()), None)
+        return f"{source.type}, reached" + ("" if found is not None else "; it is empty")
     return ", ".join(map(str, paths)) or source.type
 
 

@@ -47,15 +47,22 @@ def _follow(kb: Project, options: argparse.Namespace, ingest: Callable[[Project]
     sources = {s.name: load("sources", s.type)(s, kb.settings) for s in chosen}
     synced = min((s.permissions_max_age_s for s in chosen if s.permissions == "source"), default=float("inf")) / 2
     configured, seen, last = _stamp(kb), None, 0.0
+    known: dict[str, tuple[float, bytes]] = {}  # when sources that lie elsewhere were last listed, and what they said
+    pause = float(kb.settings["ingest.remote_interval_s"])
     print(f"watching {', '.join(sources)}; Ctrl-C ends it", file=sys.stderr)
     while configured == _stamp(kb):
         try:
-            looked, now = [_look(source) for source in sources.values()], time.monotonic()
+            now = time.monotonic()
+            for name, source in sources.items():
+                if name not in known or source.watched() or now - known[name][0] >= pause:
+                    known[name] = (now, _look(source))
+            looked = [said_then for _, said_then in known.values()]
             if looked != seen or now - last > synced:
                 ingest(kb)
                 seen, last, said = looked, now, ""
         except (DrystoneError, OSError) as error:
             said, seen = _say(error, said), None
+            known.clear()
         time.sleep(options.interval)
     return said
 
