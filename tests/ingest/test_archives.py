@@ -210,3 +210,10 @@ def test_what_is_not_read_says_so() -> None:
 def test_a_gzip_that_holds_itself_is_one_part() -> None:
     nested = gzip.compress(gzip.compress(b"x"))
     assert zlib.decompress(inside(read(nested, GZ, "a.gz.gz"))["a.gz"], 31) == b"x"
+
+
+def test_a_name_in_no_known_encoding_costs_nothing() -> None:
+    raw = b"\xe1\xab\xe3\xa6\xa1\xa0\x94\x8d\x9194.txt"
+    data = zipped({"n" * len(raw): b"x"}).replace(b"n" * len(raw), raw)
+    parsed = read(data)
+    assert list(inside(parsed).values()) == [b"x"] and "names of members" in parsed.notes[0]

@@ -182,8 +182,11 @@ def _zip_names(members: list[zipfile.ZipInfo], inside: _Inside) -> list[str]:
     odd = {n: name for n, name in raw.items() if not name.isascii()}
     names = [m.orig_filename for m in members]
     if odd:
-        texts, notes = decode(b"\n".join(name.replace(b"\n", b" ") for name in odd.values()))
-        found = texts.split("\n")
+        try:
+            texts, notes = decode(b"\n".join(name.replace(b"\n", b" ") for name in odd.values()))
+        except ParseFailed:  # of no encoding that we know: then as the format has it
+            texts, notes = "", ("encoding:cp437, as no other fits",)
+        found = texts.split("\n") if texts else [names[n] for n in odd]
         if len(found) == len(odd):
             inside.said += [f"names of members: {note}" for note in notes]
             for n, text in zip(odd, found, strict=True):
@@ -326,9 +329,9 @@ def _said(data: bytes) -> str:
 def _decoded(name: str) -> str:
     raw = name.encode("utf-8", "surrogateescape")
     try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
         return decode(raw)[0].replace("\n", " ")
+    except ParseFailed:
+        return raw.decode("cp437")
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:
