@@ -543,6 +543,7 @@ def odd() -> Iterator[Case]:
         yield case(f"broken.{suffix}", b"before \xff\xfe\xc0\x80\xf5\x80\x80\x80 after", *ANY)
         yield case(f"nul.{suffix}", b"before\0after\0" * 9, *ANY)
         yield case(f"bidi.{suffix}", "access \u202elevel\u2066 user\u2069 end", *ANY)
+    yield case("type.eml", b"Content-Type:\0/\nE", *ANY)  # the attachment's name is made from it
     yield case("lone.json", '{"a\\ud800": "\\udfff", "title": "\\ud83d"}', "")
     yield case("keys.json", json.dumps({f"k{n}": {"": "", "\0": "\x1b[31m"} for n in range(1000)}), "")
     yield case("number.json", "[" + "9" * 100_000 + "]", "", "malformed")

@@ -27,9 +27,9 @@ class Names:
         return self._unlike("/".join(step for step in map(_plain, path.split("/")) if step not in ("", ".")))
 
     def file(self, raw: str, otherwise: str = "part") -> str:
-        """The name of an attachment: only the last step of what the mail says."""
-        last = _plain(raw.replace("\\", "/").rstrip("/").rpartition("/")[2])
-        return self._unlike(otherwise if last in ("", ".", "..") else last)
+        """The name of an attachment: only the last step of what the mail says; else of ``otherwise``, else "part"."""
+        steps = (_plain(said.replace("\\", "/").rstrip("/").rpartition("/")[2]) for said in (raw, otherwise))
+        return self._unlike(next((step for step in steps if step not in ("", ".", "..")), "part"))
 
     def _unlike(self, name: str) -> str:
         if not name:
