@@ -67,6 +67,8 @@ def check(options: argparse.Namespace) -> int:
             return f"{s.state} ({file_system(_there(s.state)) or 'unknown file system'})"
 
         probe("state folder", local)
+        if s.bucket:
+            probe("bucket", lambda: _bucket(s))
         probe("free disk", lambda: f"{shutil.disk_usage(_there(s.state)).free / 1e9:.1f} GB free")
         for name, place in _embedded(s).items():
             probe(f"model {name}", place, needed=name == "minilm")
@@ -103,6 +105,14 @@ def _source(source: settings.SourceConfig, s: settings.Settings) -> str:
         found = next(iter(made.list()), None)
         return f"{source.type}, reached" + ("" if found is not None else "; it is empty")
     return ", ".join(map(str, paths)) or source.type
+
+
+def _bucket(s: settings.Settings) -> str:
+    """Can the lake's bucket be listed?"""
+    from drystone.lake.storage import Bucket
+
+    count = sum(1 for _ in Bucket(s).objects(""))
+    return f"{s.bucket}, {count} objects"
 
 
 def _version(name: str) -> str:

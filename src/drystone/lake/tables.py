@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 KEY = {"lance-schema:unenforced-primary-key": "true"}
 VECTORS = "vectors-"
+PIECE = 2048  # rows that the engine is given at a time
 OPEN = 16  # datasets kept open
 LAST = 2**64 - 1  # a manifest's name is this minus its version, so that the newest is listed first
 INDEX_CACHE, METADATA_CACHE = 1 << 20, 64 << 20  # bytes; there is no index
@@ -260,7 +261,7 @@ class Tables:
         for mode in ("create", "overwrite"):  # what is there already, a writer left that died before its commit
             try:
                 return lance.write_dataset(
-                    rows, self.uri(table), schema=rows.schema, mode=mode, data_storage_version=layout, **self._reach()
+                    _streamed(rows), self.uri(table), schema=rows.schema, mode=mode, data_storage_version=layout, **self._reach()
                 )
             except OSError as error:
                 if mode == "overwrite" or "already exists" not in str(error):
@@ -274,7 +275,7 @@ class Tables:
         new = [field for field in rows.schema if field.name not in pointed.schema.names]
         if not new:
             try:
-                dataset = lance.write_dataset(rows, pointed, schema=rows.schema, mode="append")
+                dataset = lance.write_dataset(_streamed(rows), pointed, schema=rows.schema, mode="append")
                 if dataset.version == at + 1:
                     return dataset
             except OSError:
@@ -284,7 +285,7 @@ class Tables:
         if new:  # a column that a later release brought is empty in the rows before
             settled = self._dataset(table)  # not the one that readers of ``at`` share
             settled.add_columns(new)
-        return lance.write_dataset(rows, settled, schema=rows.schema, mode="append")
+        return lance.write_dataset(_streamed(rows), settled, schema=rows.schema, mode="append")
 
     def settle(self, table: str, at: int) -> tuple[Any, int]:
         """The newest dataset, with the rows of version ``at``: what a crashed writer left above is put aside.
@@ -374,6 +375,13 @@ class Tables:
         with self._lock:
             self._open.clear()
             self._session = None
+
+
+def _streamed(rows: pa.Table) -> pa.RecordBatchReader:
+    """In pieces: given a whole table, the engine holds about as much again while it writes, and is slower."""
+    import pyarrow as pa
+
+    return pa.RecordBatchReader.from_batches(rows.schema, iter(rows.to_batches(max_chunksize=PIECE)))
 
 
 def _there(dataset: Any, columns: Sequence[str]) -> list[str]:
