@@ -364,21 +364,21 @@ def pdf_words(engines: Sequence[str], readings: Readings) -> dict[str, Any]:
 OWN = "own, on Python's library"
 # Format: what reads it, the distribution whose weight that is ("": none), its licence, and why it.
 CHOICE = {
-    "pdf": ("pypdfium2", "pypdfium2", "Apache-2.0 or BSD-3-Clause", "the words of pdftotext at many times the pages a "
-            "second of pypdf and pdfminer (markitdown), and it renders the page where a scan must be recognised; pymupdf is AGPL"),
-    "docx": (OWN, "", "", "tells headings, lists, notes, text boxes, formulas and merged cells, which python-docx leaves to "
-             "its user, and reads what it refuses (strict files); markitdown goes by way of HTML"),
+    "pdf": ("pypdfium2", "pypdfium2", "Apache-2.0 or BSD-3-Clause", "it finds the words that pdftotext finds, fastest, and "
+            "renders the page where a scan must be recognised; pymupdf is AGPL"),
+    "docx": (OWN, "", "", "notes, text boxes, formulas and merged cells with their places, and files that python-docx refuses "
+             "(strict); python-docx and docx2txt keep fewer words"),
     "pptx": (OWN, "", "", "the order on the slide, tables, groups, notes and charts, with the slide as place; python-pptx "
-             "stops at a shape it does not know"),
-    "xlsx": ("python-calamine, and own for what it leaves out", "python-calamine", "MIT", "values of formulas, dates and merged "
-             "cells from one Rust library, for xlsx, xlsb and xls; openpyxl is an order slower"),
+             "stops at a shape that it does not know"),
+    "xlsx": ("python-calamine, and own for what it leaves out", "python-calamine", "MIT", "values of formulas, dates and "
+             "merged cells from one Rust library for xlsx, xlsb and xls; openpyxl is slower and keeps fewer words"),
     "xls": ("python-calamine", "python-calamine", "MIT", "the same library as for xlsx"),
-    "odt": (OWN, "", "", "tables and lists with their places; odfpy has a GPL part and no structure"),
+    "odt": (OWN, "", "", "tables, lists and merged cells with their places; odfpy is slower and gives the words alone"),
     "ods": (OWN, "", "", "as odt: repeated and merged cells, places"),
-    "odp": (OWN, "", "", "as odt: slides, notes; no peer reads it"),
+    "odp": (OWN, "", "", "as odt: slides and notes; neither kreuzberg nor markitdown reads it"),
     "epub": (OWN, "", "", "the spine of the book, then the reader of HTML"),
-    "html": ("selectolax", "selectolax", "MIT", "a parser as browsers have it, at many times the speed of beautifulsoup4; "
-             "trafilatura keeps articles and drops tables and lists"),
+    "html": ("selectolax", "selectolax", "MIT", "a parser as browsers have it, so that a broken page is read as it is seen; "
+             "beautifulsoup4 gives the words, but tears every row of a table"),
     "md": (OWN, "", "", "text as it is, with headings and tables as blocks"),
     "csv": (OWN, "", "", "the csv module, with dialect and encoding found"),
     "xbrl": (OWN, "", "", "the text between the tags, without entities"),

@@ -4,8 +4,8 @@
     python -m bench loaders --format docx --format pdf       # some; nothing is kept
 
 The same files for all: the third-party ones of a format (``documents.py``; skipped where they are absent) and four
-larger ones that are made here, the same every time. PDFs with scanned pages are left out: only ours recognises text in
-them. Each contender has a fresh process a format, reads one file before the clock starts (imports), and then all of them;
+larger ones that are made here, the same every time. PDFs are the business ones without scanned pages: only ours
+recognises text in those. Each contender has a fresh process a format, reads one file before the clock starts (imports), and then all of them;
 the faster of two rounds counts. ``mb_per_s`` is of the files' bytes, ``peak_rss_mb`` of the process (of both workers
 together for the pool). ``mixed``: all formats that LangChain's loaders and ours both read. A contender that fails on a file
 says how often; its time still counts. ``raw``: what it gives is the file as it is, markup and all: nothing was parsed. LangChain has no loader of its own for the formats that are missing: those need
@@ -48,7 +48,7 @@ def files(made: Path) -> dict[str, list[Path]]:
     if DOCLING.is_dir():
         for format in BARE:
             found[format] += sorted((DOCLING / "files").glob(f"*/*.{format}"))
-        found["pdf"] = [p for p in pdfs() if not scanned(p)]
+        found["pdf"] = [p for p in pdfs() if "docs_business_pdf" in p.parts and not scanned(p)]
     found[MIXED] = [path for format in LANGCHAIN for path in found[format]]
     return found
 

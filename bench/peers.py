@@ -32,7 +32,7 @@ PINS: dict[str, tuple[str, ...]] = {
     "markitdown": ("markitdown[all]==0.1.9",),
     "bare": (
         "python-docx==1.2.0", "docx2txt==0.9", "python-pptx==1.0.2", "openpyxl==3.1.5", "python-calamine==0.9.1",
-        "odfpy==1.4.1", "striprtf==0.0.35", "beautifulsoup4==4.15.0", "lxml==6.1.3", "trafilatura==2.3.1",
+        "odfpy==1.4.1", "striprtf==0.0.35", "beautifulsoup4==4.15.0", "lxml[html-clean]==6.1.3", "trafilatura==2.3.1",
         "pypdfium2==5.15.2", "pypdf==7.1.1",
     ),
     "langchain": (
