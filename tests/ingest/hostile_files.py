@@ -610,6 +610,11 @@ def pictures() -> Iterator[Case]:
     """Damaged images and recordings."""
     for group in (tiny, truncated):
         yield from (each for each in group() if each.name.endswith(ENGINES))
+    yield case("frames.tiff", tiff(1, 1)[:-4] + struct.pack("<I", 8), "malformed", "empty")  # its next image is itself
+    second = tiff(1, 1)
+    yield case(
+        "second.tiff", second[:-4] + struct.pack("<I", len(second)) + struct.pack("<HI", 0, 0), "malformed", "empty"
+    )
 
 
 SMALL: Mapping[str, Callable[[], Iterator[Case]]] = {

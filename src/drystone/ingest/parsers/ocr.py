@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
@@ -119,6 +120,11 @@ def _mean(lines: list[tuple[Segment, float]]) -> float:
     return sum(score * len(s.text) for s, score in lines) / max(1, letters)
 
 
+_DAMAGED = (  # what Pillow raises about damaged files
+    OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, AssertionError, struct.error,
+)  # fmt: skip
+
+
 class ImageParser:
     """The text in an image; of a TIFF with several, a page each."""
 
@@ -139,9 +145,9 @@ class ImageParser:
         Image.MAX_IMAGE_PIXELS = None  # we look ourselves, before anything is unfolded
         try:
             image = Image.open(io.BytesIO(data), formats=list(_FORMATS.values()))
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+            frames = min(getattr(image, "n_frames", 1), _FRAMES + 1)
+        except (UnidentifiedImageError, *_DAMAGED):
             raise ParseFailed("It is damaged: no image can be made out.", kind="malformed") from None
-        frames = min(getattr(image, "n_frames", 1), _FRAMES + 1)
         paged = image.format == "TIFF"
         out, late = TextBuilder(reading.text), []
         eye: Eye | None = None
@@ -189,5 +195,5 @@ def _frame(image: Any, number: int) -> Any:
         if max(frame.size) > _SIDE:
             frame.thumbnail((_SIDE, _SIDE))
         return np.asarray(frame.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError):
+    except _DAMAGED:
         raise ParseFailed("It is damaged: the image does not unfold.", kind="malformed") from None
