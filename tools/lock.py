@@ -1,4 +1,5 @@
-"""Write requirements.lock (what users run) and requirements-dev.lock (that and the tools), with hashes.
+"""Write requirements.lock (what users run), requirements-full.lock (with every extra) and requirements-dev.lock (that
+and the tools), with hashes.
 
 Needs ``uv`` on the PATH or in .venv; resolution covers every platform that we support.
 """
@@ -20,7 +21,9 @@ def main() -> None:
     local = [r for r in project["optional-dependencies"]["local"] if not r.startswith("drystone-model-")]
     tools = (ROOT / "requirements-dev.in").read_text().splitlines()
     compile_lock("requirements.lock", wanted + local)
-    compile_lock("requirements-dev.lock", wanted + local + tools)
+    extras = [r for name, found in project["optional-dependencies"].items() if name != "local" for r in found]
+    compile_lock("requirements-full.lock", wanted + local + extras)
+    compile_lock("requirements-dev.lock", wanted + local + extras + tools)
 
 
 def compile_lock(name: str, wanted: list[str]) -> None:
