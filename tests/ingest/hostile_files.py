@@ -524,7 +524,7 @@ RUNS = (" ", "-", "|", "[", "]", "_", "\\", "*", "`", "<", "&", "!", "#", "(", "
 
 
 def runs(
-    length: int = 200_000, suffixes: tuple[str, ...] = ("md", "html", "txt", "csv", "json", "eml")
+    length: int = 20_000, suffixes: tuple[str, ...] = ("md", "html", "txt", "csv", "json", "eml")
 ) -> Iterator[Case]:
     """Long runs of what patterns stumble over; linear time, or they would not end in time."""
     for at, unit in enumerate(RUNS):

@@ -276,6 +276,12 @@ def test_isolation_is_said_in_words(tmp_path: Path) -> None:
     assert isolation(settings(tmp_path)).startswith("limits")
 
 
+def test_a_kernel_that_lacks_a_wall_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"limits": True, "network_namespace": True, "landlock": False, "seccomp": False}
+    monkeypatch.setattr(Pool, "walls", lambda self: there)
+    assert isolation(settings(tmp_path)) == "limits, network namespace; not here: landlock, seccomp"
+
+
 @pytest.mark.engines
 def test_a_text_of_100_megabytes(tmp_path: Path) -> None:
     made = Pool(settings(tmp_path))
