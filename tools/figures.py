@@ -211,8 +211,8 @@ def parsers() -> str:
             f"**PDF** is read by {chosen['reader']} ({chosen['licence']}, {chosen['mb']:g} MB): {chosen['because']}. "
             f"Against {pdf['reference']}, {pdf['files']} files of {pdf['pages']} pages, of which {len(pdf['scans'])} "
             "without a word for pdftotext (read and timed, not scored):",
-            "", "| engine | word recall | lowest file | precision | pages/s | failed |", "|---|---|---|---|---|---|",
-            *(f"| {name} | {row['recall']:.4f} | {row['lowest']:.4f} | {row['precision']:.4f} | {row['pages_per_s']:g} | "
+            "", "| engine | files | word recall | lowest file | precision | pages/s | failed |", "|---|---|---|---|---|---|---|",
+            *(f"| {name} | {row['files']} | {row['recall']:.4f} | {row['lowest']:.4f} | {row['precision']:.4f} | {row['pages_per_s']:g} | "
               f"{', '.join(f'{k} {n}' for k, n in row['failed'].items()) or '-'} |"
               for name, row in pdf["engines"].items() if "recall" in row), "",
         ]  # fmt: skip
