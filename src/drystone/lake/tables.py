@@ -261,7 +261,12 @@ class Tables:
         for mode in ("create", "overwrite"):  # what is there already, a writer left that died before its commit
             try:
                 return lance.write_dataset(
-                    _streamed(rows), self.uri(table), schema=rows.schema, mode=mode, data_storage_version=layout, **self._reach()
+                    _streamed(rows),
+                    self.uri(table),
+                    schema=rows.schema,
+                    mode=mode,
+                    data_storage_version=layout,
+                    **self._reach(),
                 )
             except OSError as error:
                 if mode == "overwrite" or "already exists" not in str(error):
