@@ -10,12 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from drystone.errors import EngineMissing, SettingsError
 from drystone.ingest.globs import matcher
-from drystone.plugins import load
+from drystone.plugins import declared, load
 
 UNKNOWN = "application/octet-stream"
 ROW = "application/vnd.drystone.row+json"
@@ -165,10 +164,10 @@ class Reader:
 def readers() -> Mapping[str, Reader]:
     """Every installed parser by name. Raises ``EngineMissing`` if one that is declared does not import."""
     found: dict[str, Reader] = {}
-    for entry in sorted(entry_points(group="drystone.parsers"), key=lambda e: e.name):
-        parser = load("parsers", entry.name)
+    for name, entry in declared("parsers").items():
+        parser = load("parsers", name)
         types, slow = tuple(parser.media_types), getattr(parser, "slow", "")
-        found[entry.name] = Reader(entry.name, parser.version, entry.value, types, slow)
+        found[name] = Reader(name, parser.version, entry.value, types, slow)
     if not found:
         raise EngineMissing(
             "No parser is installed.", looked='The entry points "drystone.parsers" are empty.', todo="Install drystone."

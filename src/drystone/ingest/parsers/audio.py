@@ -17,10 +17,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from drystone.errors import DigestMismatch, EngineMissing, ParseFailed
 from drystone.ingest.parsers.build import TextBuilder
@@ -28,6 +25,10 @@ from drystone.ingest.parsers.captions import Cue, spoken
 from drystone.ingest.parsers.clock import Clock
 from drystone.models.weights import WHISPER, find, verify
 from drystone.records import Parsed, Reading
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _READING = Reading()
 _RATE, _WINDOW_S, _HOP, _FFT, _MELS = 16_000, 30, 160, 400, 80
@@ -85,6 +86,8 @@ class _Heard:
 
 
 def _cues(ear: _Ear, samples: Iterator[NDArray[np.float32]], clock: Clock, heard: _Heard) -> Iterator[Cue]:
+    import numpy as np
+
     buffer = np.zeros(0, np.float32)
     at = 0  # samples before the buffer
     more = True
@@ -202,6 +205,7 @@ def _repeats(text: str) -> bool:
 def _samples(data: bytes) -> Iterator[NDArray[np.float32]]:
     """The recording at 16 kHz from all its channels, five seconds at a time, between -1 and 1."""
     import miniaudio
+    import numpy as np
 
     try:
         stream = miniaudio.stream_memory(
@@ -218,6 +222,8 @@ def _samples(data: bytes) -> Iterator[NDArray[np.float32]]:
 
 def mel_filters() -> NDArray[np.float32]:
     """Triangular filters on the Slaney scale, each of area 1, shape (80, 201)."""
+    import numpy as np
+
     step = 200 / 3
     knee = 1000 / step
     log_step = np.log(6.4) / 27
@@ -236,6 +242,8 @@ def mel_filters() -> NDArray[np.float32]:
 
 def log_mel(samples: NDArray[np.float32], filters: NDArray[np.float32]) -> NDArray[np.float32]:
     """What Whisper takes: shape (80, 3000) for 30 seconds, shorter ones filled up with silence."""
+    import numpy as np
+
     padded = np.zeros(_WINDOW, np.float32)
     padded[: len(samples)] = samples
     padded = np.pad(padded, _FFT // 2, mode="reflect")
