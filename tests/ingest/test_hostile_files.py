@@ -225,8 +225,8 @@ def test_a_sparse_file_of_two_gigabytes(limits: str, kinds: set[str], most: int,
 @pytest.mark.parametrize(("name", "make", "most"), [
     ("just-below.txt", 'path.write_bytes(b"word " * ((511 << 20) // 5))', 2500),
     ("text.txt", 'path.write_bytes(b"A sentence with some words in it, as many have.\\n" * 500_000)', 2500),
-    ("table.csv", 'path.write_bytes(b"name,price\\n" + b"stove,3.5\\n" * 2_000_000)', 2500),
-    ("archive.zip", 'path.write_bytes(__import__("tests.ingest.test_hostile_files", fromlist=["x"]).archive(60))', 2500),
+    ("table.csv", 'path.write_bytes(b"name,price\\n" + b"stove,3.5\\n" * 500_000)', 2500),
+    ("archive.zip", 'path.write_bytes(__import__("tests.ingest.test_hostile_files", fromlist=["x"]).archive(20))', 2500),
 ])  # fmt: skip
 def test_the_main_process_stays_bounded(name: str, make: str, most: int, tmp_path: Path) -> None:
     found = one_file(tmp_path / "p", name, make)
