@@ -496,8 +496,8 @@ class Fuzz:
     def __init__(self, options: argparse.Namespace, out: Path) -> None:
         self.options, self.out = options, out
         settings = defaults(out, ingest__timeout_s=options.timeout, ingest__workers=options.workers, ingest__memory_mb=options.memory,
-                            ingest__slow_timeout_s=options.timeout * 6, ingest__slow_workers=1)  # fmt: skip
-        self.pool, self.slow = Pool(settings), Pool(settings, slow=True) if options.slow else None
+                            ingest__slow_timeout_s=options.timeout * 12, ingest__slow_workers=1)  # fmt: skip
+        self.pool, self.slow = Pool(settings), Pool(settings, slow=True)
         self.findings: dict[tuple[str, str, str], Finding] = {}
         self.tallies: dict[str, Tally] = defaultdict(Tally)
 
@@ -521,9 +521,9 @@ class Fuzz:
     def batch(self, reader: Reader, group: Sequence[tuple[str, str, bytes]]) -> None:
         start = time.monotonic()
         jobs = [Job(reader.target, name, kind, data) for name, kind, data in group]
-        answers = self.pool.parse(jobs)
+        answers = self.lane(reader).parse(jobs)
         later = [n for n, a in enumerate(answers) if isinstance(a, Broken) and a.kind == "slow"]
-        if self.slow is not None and reader.slow:
+        if self.options.slow and reader.slow:
             for n, answer in zip(later, self.slow.parse([Job(reader.slow, *group[n]) for n in later]), strict=True):
                 answers[n] = answer
         tally = self.tallies[reader.name]
@@ -534,6 +534,10 @@ class Fuzz:
             bad = judge(answer)
             if bad:
                 self.keep(reader, name, kind, data, *bad)
+
+    def lane(self, reader: Reader) -> Pool:
+        """Where the ingestion would read it."""
+        return self.slow if reader.slow == reader.target else self.pool
 
     def keep(self, reader: Reader, name: str, media: str, data: bytes, kind: str, detail: str) -> None:
         seen = sum(f.count for f in self.findings.values() if (f.parser, f.kind) == (reader.name, kind))
@@ -566,7 +570,7 @@ class Fuzz:
             while at < len(data) and tries > 0 and time.monotonic() < until:
                 less = data[:at] + data[at + size :]
                 tries -= 1
-                told = judge(self.pool.parse([Job(reader.target, name, media, less)])[0])
+                told = judge(self.lane(reader).parse([Job(reader.target, name, media, less)])[0])
                 if told and told[0] == kind and detail.startswith(told[1]):
                     data, shrunk = less, True
                 else:
@@ -589,8 +593,7 @@ class Fuzz:
 
     def close(self) -> None:
         self.pool.close()
-        if self.slow is not None:
-            self.slow.close()
+        self.slow.close()
 
 
 def judge(answer: Parsed | Broken) -> tuple[str, str] | None:
