@@ -77,7 +77,8 @@ class _Making:
         self.total = self.embedded = 0
         self.wanted: list[int] = []  # chunks that have a vector
         self.by_words: Counter[str] = Counter()
-        self.allowed = [permitted(index, label) for label in _in_force(index, documents)]
+        named = [(d.name, d.asset.digest, d.parent, d.label) for d in documents]
+        self.allowed = [permitted(index, label) for label in index._ledger.catalog.in_force(named)]
         self._titles = [title(d.name, d.parsed.title or d.asset.title) for d in documents]
         self._passages = self._cut()
         self._owners: list[NDArray[np.int32]] = []
@@ -182,23 +183,6 @@ def digest(index: Index, texts: Sequence[str]) -> list[bytes]:
     """Keyed digests, 16 bytes, of what is embedded: equal texts have equal vectors."""
     key = index._ledger.digest("k", "chunks").encode()
     return [blake2b(text.encode("utf-8", "replace"), key=key, digest_size=16).digest() for text in texts]
-
-
-def _in_force(index: Index, documents: Sequence[Document]) -> list[Label]:
-    """The door's label of each, with what people decided about its name or its bytes: before any text is embedded."""
-    catalog = index._ledger.catalog
-    decided = [found for source in index._settings.sources if (found := catalog.overrides(source.name))]
-    labels = []
-    for document in documents:
-        label = document.label
-        for found in decided:
-            label = label.join(found.get(document.asset.digest, label))
-        above = (document.parent, *catalog.above(document.parent)) if document.parent else ()
-        for name in (document.name, *above) if decided else ():
-            state = catalog.document(name)
-            label = label.join(state.label) if state is not None and state.override else label
-        labels.append(label)
-    return labels
 
 
 def permitted(index: Index, label: Label) -> bool:

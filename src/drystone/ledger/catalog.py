@@ -45,6 +45,7 @@ TIGHTENED = sql(
     "SELECT DISTINCT o.asset, o.label, o.expires FROM sources s JOIN documents d ON d.source = s.source "
     "JOIN versions v ON v.document = d.document JOIN overrides o ON o.asset = v.asset WHERE s.name = ?"
 )
+DECIDED = sql("SELECT document, asset, label, expires FROM overrides WHERE tightens OR asset = ''")
 KNOWN = sql(
     "SELECT d.name, f.fingerprint, v.asset, v.transform, l.label, l.expires, l.origin, l.override, d.first_seen, "
     "l.base, l.base_expires, p.name FROM sources s JOIN documents d ON d.source = s.source "
@@ -304,6 +305,28 @@ class Catalog:
             out[asset] = label.join(out[asset]) if asset in out else label
         return out
 
+    def in_force(self, documents: Sequence[tuple[str, str, str, Label]]) -> list[Label]:
+        """What the documents' labels will be once they are committed, or stricter ones: before a text goes anywhere.
+
+        Each is a name, the digest of its bytes, the name of what it lies in ("" if in nothing) and the door's label;
+        what one lies in comes before it, or is there already.
+        """
+        by: dict[str, Label] = {}
+        with self._database.snapshot() as connection:
+            rows = connection.execute(DECIDED).fetchall()
+            labels = self._views.labels(connection) if rows else []
+        for name, asset, number, expires in rows:
+            label, about = replace(labels[number], expires=expires), asset or name
+            by[about] = label.join(by[about]) if about in by else label
+        found: dict[str, Label] = {}
+        for name, digest, parent, label in documents:
+            if parent and parent not in found and by:
+                found[parent] = self.last_label(parent) or label
+            for more in (by.get(name), by.get(digest), found.get(parent)):
+                label = label if more is None else label.join(more)
+            found[name] = label
+        return [found[name] for name, *_ in documents]
+
     def quarantine(self, source: str, failures: Sequence[Quarantined], cleared: Sequence[str] = ()) -> None:
         """Keep why documents did not come in, until they do or are ``cleared`` (because they are gone)."""
         at = self._ledger.now()
@@ -332,10 +355,13 @@ class Catalog:
     def choose(self, document: str, choosing: Choosing, actor: str) -> None:
         """How one document is to be read from now on, and that it (and what it lies in) is to be read again."""
         at = self._ledger.now()
+        above = self.above(document)
+        if not above and (lies := self._database.read().execute(QUARANTINED_IN, (document,)).fetchone()) and lies[0]:
+            above = [lies[0], *self.above(lies[0])]
 
         def keep(connection: sqlite3.Connection) -> None:
             connection.execute(CHOOSE, (document, choosing.parser, choosing.password, actor, at))
-            for name in (document, *self.above(document)):
+            for name in (document, *above):
                 connection.execute(CLEAR, (name,))
                 connection.execute(UNREAD, (name,))
 
@@ -350,15 +376,12 @@ class Catalog:
         return {row[0]: Choosing(*row[1:]) for row in self._database.read().execute(CHOSEN)}
 
     def above(self, document: str) -> list[str]:
-        """What a document lies in, the nearest first; empty for one that its source lists."""
+        """What a document lies in, the nearest first; empty for one that its source lists, or that never came in."""
         found: list[str] = []
         row = self._database.read().execute(PARENT, (document,)).fetchone()
-        lies = None if row else self._database.read().execute(QUARANTINED_IN, (document,)).fetchone()
-        at = (row or lies or ("",))[0]
-        while at and at not in found:
-            found.append(at)
-            row = self._database.read().execute(PARENT, (at,)).fetchone()
-            at = row[0] if row else ""
+        while row and row[0] not in found:
+            found.append(row[0])
+            row = self._database.read().execute(PARENT, (row[0],)).fetchone()
         return found
 
     # -- arrays -------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """One change on its way into the catalogue: versions, labels, overrides and the pointer, in one transaction.
 
 Guarantees: the same key again changes nothing; a document gets exactly one label, from the door and from what
-people decided; what somebody tightened holds for every document with the same bytes, at once and later.
+people decided; what somebody tightened holds for every document with the same bytes and for what lies inside, at
+once and later; what lay in a document once is open to nobody to whom that document is closed now.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ SOURCE = sql("SELECT source FROM sources WHERE name = ?")
 DOCUMENT = sql("SELECT document, first_seen FROM documents WHERE name = ?")
 ADD_DOCUMENT = sql("INSERT INTO documents (document, name, source, first_seen, parent) VALUES (?,?,?,?,?)")
 SET_PARENT = sql("UPDATE documents SET parent = ? WHERE document = ? AND parent IS DISTINCT FROM ?")
-ASSETS_INSIDE = sql(  # of what lies in a document, at any depth
-    "WITH RECURSIVE inside(document) AS (SELECT document FROM documents WHERE parent = ? UNION "
-    "SELECT d.document FROM documents d JOIN inside i ON d.parent = i.document) "
-    "SELECT DISTINCT v.asset FROM inside i JOIN versions v ON v.document = i.document AND v.to_commit IS NULL"
+ASSETS_INSIDE = sql(
+    "SELECT DISTINCT v.asset FROM documents d JOIN versions v ON v.document = d.document AND v.to_commit IS NULL "
+    "WHERE d.parent = ? ORDER BY v.asset"
+)
+GONE_INSIDE = sql(  # what lay in a document and does not any more
+    "SELECT d.document, d.name, l.label, l.expires, l.base, l.base_expires, l.base_origin, l.override, l.from_commit "
+    "FROM documents d JOIN label_intervals l ON l.document = d.document AND l.to_commit IS NULL WHERE d.parent = ? "
+    "AND NOT EXISTS (SELECT 1 FROM versions v WHERE v.document = d.document AND v.to_commit IS NULL)"
 )
 SEEN_EARLIER = sql("UPDATE documents SET first_seen = ? WHERE document = ? AND first_seen > ?")
 CLOSE_VERSION = sql("UPDATE versions SET to_commit = ? WHERE document = ? AND to_commit IS NULL")
@@ -63,6 +68,10 @@ OPEN_LABEL = sql(
 DROP_LABEL = sql("DELETE FROM label_intervals WHERE document = ? AND from_commit = ?")
 _OVERRIDE = "SELECT label, expires, against, against_expires, tightens, origin, n, run FROM overrides "
 OVERRIDE = sql(_OVERRIDE + "WHERE document = ? AND asset = ''")
+OVERRIDES_OF_ASSET = sql(
+    "SELECT document, label, expires, against, against_expires, tightens, origin, n, run FROM overrides "
+    "WHERE asset = ? ORDER BY document"
+)
 OVERRIDES_OF_COPIES = sql(_OVERRIDE + "WHERE asset = ? AND document <> ? AND n > ? ORDER BY document")
 SET_OVERRIDE = sql(
     "INSERT INTO overrides (document, asset, label, expires, against, against_expires, tightens, origin, n, run) "
@@ -88,6 +97,11 @@ STATE_NOW = sql(
     "JOIN label_intervals l ON l.document = d.document AND l.to_commit IS NULL WHERE d.name = ?"
 )
 PARENT = sql("SELECT p.name FROM documents d JOIN documents p ON p.document = d.parent WHERE d.name = ?")
+ASSET_NOW = sql(
+    "SELECT v.asset FROM documents d JOIN versions v ON v.document = d.document AND v.to_commit IS NULL "
+    "WHERE d.name = ?"
+)
+ANY_PART = sql("SELECT 1 FROM documents WHERE parent IS NOT NULL LIMIT 1")
 ANY_OVERRIDE = sql("SELECT 1 FROM overrides LIMIT 1")
 CLEAR = sql("DELETE FROM quarantine WHERE document = ?")
 
@@ -137,6 +151,7 @@ class Application:
         self.overridden = connection.execute(ANY_OVERRIDE).fetchone() is not None
         self.edges: list[tuple[str, str, str, str]] = []
         self.assets: set[str] = set()  # whose overrides changed
+        self.labelled: dict[int, Label] = {}  # documents that got another label
         self.facts: list[Any] = []  # what the log entry's digest covers
         self.counts = {"added": 0, "changed": 0, "relabelled": 0, "removed": 0}
 
@@ -165,6 +180,7 @@ class Application:
         ):
             self.bring(document, version, first, count)
         self.copies()
+        self.past()
         lineage.connect(connection, self.edges, self.run)
         connection.execute(sql("UPDATE commits SET counts = ? WHERE n = ?"), (as_json(self.counts), self.n))
         connection.execute(MOVE, (self.n, *state))
@@ -233,15 +249,16 @@ class Application:
         return number
 
     def inherit(self, document: Document) -> None:
-        """What a person tightened about a document holds for what lies in it, as it holds for copies."""
-        above = document.parent if self.overridden else ""
-        while above:
-            decided = self.connection.execute(OVERRIDE, (above,)).fetchone()
-            if decided is not None and decided[4]:
-                self.connection.execute(SET_OVERRIDE_ONCE, (above, document.asset.digest, *decided))
-                self.assets.add(document.asset.digest)
-            row = self.connection.execute(PARENT, (above,)).fetchone()
-            above = "" if row is None else row[0]
+        """What people tightened about a document, or its bytes, holds for what lies in it, as it holds for copies."""
+        if self.overridden and document.parent:
+            above = self.connection.execute(ASSET_NOW, (document.parent,)).fetchone()
+            if above is not None:
+                self.spread(above[0], document.asset.digest)
+
+    def spread(self, above: str, asset: str) -> None:
+        for who, *decided in self.connection.execute(OVERRIDES_OF_ASSET, (above,)).fetchall():
+            if self.connection.execute(SET_OVERRIDE_ONCE, (who, asset, *decided)).rowcount:
+                self.assets.add(asset)
 
     def source(self, name: str) -> int:
         if name not in self.sources:
@@ -265,7 +282,6 @@ class Application:
             decided = (self.intern(relabel.label), relabel.label.expires, self.intern(base), base.expires,
                        tightens, relabel.origin, self.n, self.run)  # fmt: skip
             assets = {found[0] for found in connection.execute(OVERRIDDEN_ASSETS, (name,))} | {asset}
-            assets |= {found[0] for found in connection.execute(ASSETS_INSIDE, (number,))}
             connection.execute(SET_OVERRIDE, (name, "", *decided))
             for one in assets:
                 if tightens:
@@ -302,15 +318,46 @@ class Application:
             connection.execute(CLOSE_LABEL, (self.n, number))
             if now is not None and now[:2] != wanted[:2]:
                 self.counts["relabelled"] += 1
+        if now is not None:
+            self.labelled[number] = label
         connection.execute(OPEN_LABEL, (number, self.n, *wanted, self.run))
         self.facts.append(["label", name, self.canonical[wanted[0]], label.expires, override])
 
     def copies(self) -> None:
-        """What a person decided about some bytes holds at once for every document that has them now."""
-        for asset in sorted(self.assets):
-            for number, name, base, expires, origin in self.connection.execute(COPIES, (asset,)).fetchall():
-                now = self.connection.execute(LABEL_NOW, (number,)).fetchone()
-                self.label(number, name, asset, self.stored(base, expires), origin, now)
+        """What a person decided about some bytes holds at once for every document that has them now, or lies in one."""
+        done: set[str] = set()
+        while waiting := sorted(self.assets - done):
+            done.update(waiting)
+            for asset in waiting:
+                for number, name, base, expires, origin in self.connection.execute(COPIES, (asset,)).fetchall():
+                    for (inside,) in self.connection.execute(ASSETS_INSIDE, (number,)).fetchall():
+                        self.spread(asset, inside)
+                    now = self.connection.execute(LABEL_NOW, (number,)).fetchone()
+                    self.label(number, name, asset, self.stored(base, expires), origin, now)
+
+    def past(self) -> None:
+        """What lay in a document before takes what that asks for now: a past commit still shows it."""
+        if not self.labelled or self.connection.execute(ANY_PART).fetchone() is None:
+            return
+        waiting = list(self.labelled.items())
+        while waiting:
+            above, least = waiting.pop()
+            for number, name, *now in self.connection.execute(GONE_INSIDE, (above,)).fetchall():
+                before = self.stored(now[0], now[1])
+                label = before.join(least)
+                waiting.append((number, label))
+                if label == before:
+                    continue
+                if now[6] == self.n:
+                    self.connection.execute(DROP_LABEL, (number, self.n))
+                else:
+                    self.connection.execute(CLOSE_LABEL, (self.n, number))
+                origin = f"{now[4]}, and what it lay in"
+                self.connection.execute(
+                    OPEN_LABEL,
+                    (number, self.n, self.intern(label), label.expires, *now[2:5], origin, now[5], self.run),
+                )
+                self.facts.append(["label", name, label.interned(), label.expires, bool(now[5])])
 
     def intern(self, label: Label) -> int:
         found = self.numbers.get(label)
