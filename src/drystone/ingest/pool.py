@@ -3,6 +3,8 @@
 Guarantees: every job gets an answer, in order: a ``Parsed`` or a typed reason. A worker that hangs is killed when its
 document's time is up; one that dies costs the one document it was at (which gets a second chance alone, in a fresh
 process, if that one had already parsed others). Workers inherit no environment, no open file and no working folder.
+A worker serves one label in its life, so that a document which takes it over learns of no document, and touches none,
+that other people may read.
 """
 
 from __future__ import annotations
@@ -18,26 +20,34 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drystone.errors import EngineMissing
 from drystone.ingest.wire import HEAD, MAX_HEADER, NO_MEMORY, frame, unpack
-from drystone.records import Parsed
+from drystone.records import Label, Parsed
 from drystone.settings import Settings
 
 GROUP_DOCUMENTS, GROUP_BYTES = 64, 1 << 18  # of one message: a round trip must not cost more than the parsing
 START_S = 30.0
+MONTH = 30 * 86_400_000  # ms: documents that expire in the same one may share a worker
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One document to parse. ``target`` is the parser as ``module:attribute``."""
+    """One document to parse. ``target`` is the parser as ``module:attribute``, ``label`` the one in force."""
 
     target: str
     name: str
     media_type: str
     data: bytes
     passwords: tuple[str, ...] = ()
+    label: Label | None = None
+
+    @property
+    def shares(self) -> Label | None:
+        """Jobs of which this is equal may share a process."""
+        label = self.label
+        return label and replace(label, expires=label.expires // MONTH) if label and label.expires else label
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,8 @@ class Pool:
         limits = {"text": text, "unpacked": unpacked, "parts": int(settings["ingest.max_parts"])}
         self._arguments = (str(settings[of + "memory_mb"]), str(self._timeout), json.dumps(limits))
         self._most = text * 5 + unpacked + (8 << 20)
-        self._idle: list[_Worker] = []
+        self._idle: list[_Worker] = []  # the one used last is the last
+        self._kept = self._size * (1 if slow else 4)  # of the idle ones
         self._lock = threading.Lock()
 
     def parse(self, jobs: Sequence[Job], done: Callable[[int], None] | None = None) -> list[Parsed | Broken]:
@@ -89,8 +100,12 @@ class Pool:
                         group = waiting.popleft()
                     except IndexError:
                         break
+                    label = jobs[group[0]].shares
+                    if worker is not None and worker.label != label:
+                        self._give(worker)
+                        worker = None
                     while group:
-                        worker = worker or self._take()
+                        worker = worker or self._take(label)
                         group, alive = self._serve(worker, jobs, group, answers)
                         worker = worker if alive else None
                     with self._lock:
@@ -147,15 +162,23 @@ class Pool:
             return [], False
         return [], True
 
-    def _take(self) -> _Worker:
+    def _take(self, label: Label | None = None) -> _Worker:
+        """One that has served this label and no other, or none at all."""
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return _Worker(self._arguments)
+            fits = [w for w in self._idle if w.label == label or not w.served]
+            worker = max(fits, key=lambda w: w.served, default=None)
+            if worker is not None:
+                self._idle.remove(worker)
+        worker = worker or _Worker(self._arguments)
+        worker.label = label
+        return worker
 
     def _give(self, worker: _Worker) -> None:
         with self._lock:
             self._idle.append(worker)
+            ends, self._idle = self._idle[: -self._kept], self._idle[-self._kept :]
+        for one in ends:
+            one.kill()
 
     def walls(self) -> dict[str, bool]:
         """Which walls stand around a worker, by name."""
@@ -171,22 +194,26 @@ class Pool:
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[int]]:
-    groups: list[list[int]] = []
-    size = 0
+    """What goes in one message, of one label: a worker has all of a message in its memory."""
+    labels: dict[Label | None, list[list[int]]] = {}
+    sizes: dict[Label | None, int] = {}
     for index, job in enumerate(jobs):
-        size += len(job.data)
-        if not groups or size > GROUP_BYTES or len(groups[-1]) >= GROUP_DOCUMENTS:
+        label = job.shares
+        groups = labels.setdefault(label, [])
+        sizes[label] = sizes.get(label, 0) + len(job.data)
+        if not groups or sizes[label] > GROUP_BYTES or len(groups[-1]) >= GROUP_DOCUMENTS:
             groups.append([])
-            size = len(job.data)
+            sizes[label] = len(job.data)
         groups[-1].append(index)
-    return groups
+    return [group for groups in labels.values() for group in groups]
 
 
 class _Worker:
     """One process and the two pipes to it."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self.served = 0
+        self.served = 0  # answers
+        self.label: Label | None = None  # of all that it was given
         self._buffer = bytearray()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-m", "drystone.ingest.worker", *arguments],
