@@ -368,7 +368,7 @@ def _param(node: Message, name: str, header: str = "content-type") -> str:
 
 
 def _children(node: Message) -> list[Message]:
-    found = node.get_payload()
+    found = node.get_payload() if node.is_multipart() else None  # of a leaf it would decode, by any codec that is named
     return [child for child in found if isinstance(child, Message)] if isinstance(found, list) else []
 
 
