@@ -13,12 +13,14 @@ has no such places. Keys, in this order: ``slide`` (from 1), ``sheet`` (its name
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 KEYS = ("slide", "sheet", "part", "table", "cells", "start_s", "end_s")
 FRAME = ("slide", "sheet", "part")  # no passage crosses from one to another
 _NUMBERS: dict[str, Any] = {"slide": int, "table": int, "start_s": float, "end_s": float}
 LONGEST = 400  # characters of one place
+CELL = " | "  # between the cells of a table's row
 
 
 def place(**named: str | int | float | None) -> str:
@@ -66,15 +68,30 @@ def _clock(seconds: float) -> str:
 
 
 def narrowed(text: str, passage: str, first: int, last: int) -> str:
-    """The place of ``passage[first:last]``, where ``text`` is that of a passage whose every line is a table's row."""
+    """The place of ``passage[first:last]``, where ``text`` is that of the passage: its rows alone of a table's.
+
+    What stands beside the table has no cells. Where it is not sure which lines are the rows, the place stays as it is.
+    """
     found = parts(text)
     if "cells" not in found:
         return text
     row, column, last_row, last_column = corners(found["cells"])
-    if last_row - row != passage.count("\n"):
-        return text  # there is more in it than rows
-    top = row + passage.count("\n", 0, first)
-    return place(**{**found, "cells": cells(top, column, top + passage.count("\n", first, last), last_column)})
+    lines = passage.split("\n")
+    for rows in (_filled(lines, ""), _filled(lines, CELL)):
+        if len(rows) == last_row - row + 1 and sum(b - a > 1 for a, b in pairwise(rows)) <= 1:
+            break
+    else:
+        return text
+    top, bottom = passage.count("\n", 0, first), passage.count("\n", 0, last)
+    within = [number for number, line in enumerate(rows) if top <= line <= bottom]
+    if within:
+        return place(**{**found, "cells": cells(row + within[0], column, row + within[-1], last_column)})
+    return place(**{key: value for key, value in found.items() if key not in ("table", "cells")})
+
+
+def _filled(lines: list[str], mark: str) -> list[int]:
+    """The numbers of the lines that are not blank and have ``mark``."""
+    return [number for number, line in enumerate(lines) if line.strip() and mark in line]
 
 
 def cells(row: int, column: int, last_row: int, last_column: int) -> str:
