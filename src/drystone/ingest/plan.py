@@ -12,11 +12,12 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from drystone.errors import MassRemoval, SourceUnavailable, Unlabelled
+from drystone.ingest import INSIDE
 from drystone.ingest.labels import Door
 from drystone.ingest.media import Choice, Reader, media_type
 from drystone.records import (
@@ -75,7 +76,14 @@ class Plan:
     held: dict[str, bytes] = field(default_factory=dict)  # bytes between keeping and parsing, by document
     chosen: dict[str, Reader] = field(default_factory=dict)  # by document
     report: Report = field(default_factory=Report)
-    inside: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what lay in each document
+    inside: Mapping[str, Sequence[str]] = field(init=False)  # what lay in each document
+    locked: Mapping[str, Sequence[str]] = field(init=False)  # where passwords lie, by document and by what it lies in
+    current: frozenset[str] = field(init=False)  # the parsers of now
+
+    def __post_init__(self) -> None:
+        self.inside = _inside(self.known, self.quarantine)
+        self.locked = _locked(self.choosing)
+        self.current = frozenset(self.transforms.values())
 
     def transform(self, reader: Reader) -> str:
         return self.transforms[reader.name]
@@ -90,8 +98,7 @@ class Plan:
 
     def passwords_of(self, document: str) -> tuple[str, ...]:
         """Those of the document, of what lies in it (its container opens it), and of the source."""
-        said = [self.choosing[name] for name in self.choosing if name == document or name.startswith(document + "!/")]
-        return (*dict.fromkeys(self.secret(s.password) for s in said if s.password), *self.passwords)
+        return (*dict.fromkeys(map(self.secret, self.locked.get(document, ()))), *self.passwords)
 
     def within(self, document: str) -> list[str]:
         """What lay inside a document, at any depth, in quarantine too."""
@@ -105,10 +112,9 @@ class Plan:
 
     def stale(self, document: str) -> bool:
         """Does something that lay inside wait for a newer parser, another password or other limits?"""
-        current = set(self.transforms.values())
         for name in self.within(document):
             known, lies = self.known.get(name), self.quarantine.get(name)
-            if known is not None and known.transform not in current:
+            if known is not None and known.transform not in self.current:
                 return True
             if lies is not None and lies.transform != self.reading and not lies.ignored:
                 return True
@@ -190,19 +196,26 @@ def make(
         config.name, run, origin, choice, transforms, ledger.catalog.known(config.name),
         ledger.catalog.failures(config.name), ledger.catalog.chosen(), passwords, secret, cache(embeds), reading,
     )  # fmt: skip
-    plan.inside = _inside(plan)
     _Comparison(plan, config, settings, ledger, allow_mass_removal).carry_out(listed)
     return plan
 
 
-def _inside(plan: Plan) -> dict[str, list[str]]:
+def _inside(known: Mapping[str, Known], quarantine: Mapping[str, Quarantined]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for name, parent in (
-        *((k.document, k.parent) for k in plan.known.values()),
-        *((name, lies.parent) for name, lies in plan.quarantine.items() if name not in plan.known),
-    ):
+    lying = ((name, lies.parent) for name, lies in quarantine.items() if name not in known)
+    for name, parent in (*((name, there.parent) for name, there in known.items()), *lying):
         if parent:
             found.setdefault(parent, []).append(name)
+    return found
+
+
+def _locked(choosing: Mapping[str, Choosing]) -> dict[str, list[str]]:
+    """A password of a document also opens what it lies in, at any depth."""
+    found: dict[str, list[str]] = {}
+    for name, said in choosing.items():
+        steps = name.split(INSIDE) if said.password else []
+        for depth in range(len(steps)):
+            found.setdefault(INSIDE.join(steps[: depth + 1]), []).append(said.password)
     return found
 
 
@@ -220,8 +233,6 @@ class _Comparison:
         self.now = ledger.now()
         self.known = {name: known for name, known in plan.known.items() if not known.parent}  # what is listed
         self.quarantine = plan.quarantine
-        self.first_seen = ledger.catalog.first_seen(config.name)
-        self.current = set(plan.transforms.values())
         self.most = int(settings["ingest.max_file_mb"]) << 20
         self.refusals: list[Failure] = []
         self.failures: list[Failure] = []
@@ -229,6 +240,11 @@ class _Comparison:
         self.refused: list[str] = []  # documents that are there and may not stay
         self.new: list[Work] = []
         self.seen = 0
+
+    @cached_property
+    def first_seen(self) -> Mapping[str, int]:
+        """Of documents that are gone too; nobody asks where nothing is new."""
+        return self.ledger.catalog.first_seen(self.config.name)
 
     def carry_out(self, listed: Callable[[int], None]) -> None:
         plan, known, prefix = self.plan, self.known, f"{self.config.name}:"
@@ -256,7 +272,7 @@ class _Comparison:
                 self.unknown(name, found, label, origin)
             elif plan.stale(name):
                 self.plan.work.append(Work(name, found, label, origin, "change"))
-            elif before.fingerprint == found.fingerprint and before.transform in self.current:
+            elif before.fingerprint == found.fingerprint and before.transform in plan.current:
                 self.skips += [plan.quarantine[n].failure for n in plan.within(name) if n in plan.quarantine]
                 self.relabel(before, label, origin, ages, found)
             else:
