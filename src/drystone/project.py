@@ -185,7 +185,8 @@ class Project:
         """Read a document again, by another parser or with a password of its own, from now on.
 
         ``parser``: one that is installed; empty: the one that name and bytes choose. ``password``: where it lies
-        (``env:NAME``, ``file:PATH``). It need not be in quarantine: one that came in badly may be read otherwise too.
+        (``env:NAME``, ``file:PATH``), which needs the right ``administer``. It need not be in quarantine: one that came
+        in badly may be read otherwise too.
         """
         from drystone.ingest.media import readers
 
@@ -193,7 +194,8 @@ class Project:
         source = self._lying(document, who, or_there=True)
         if parser and parser not in readers():
             raise UsageError(f"There is no parser {parser!r}.", looked=f"Installed: {', '.join(readers())}.")
-        if password:
+        if password:  # or a source's owner could test guesses about this machine's files and environment
+            self.house.policy.require(who, "administer")
             self.settings.secret(password, "the password")
         with self.house.ledger.run("quarantine", actor=who, document=document) as run:
             self.house.ledger.catalog.choose(document, Choosing(parser, password), who.name)
@@ -215,7 +217,7 @@ class Project:
         catalog = self.house.ledger.catalog
         lies = catalog.failures(source).values()
         kinds = Counter(q.failure.kind for q in lies if not q.ignored)
-        documents, failed = len(catalog.known(source)), sum(kinds.values())
+        (documents, noted), failed = catalog.counts(source), sum(kinds.values())
         share, alarm = failed / max(documents + failed, 1), ""
         if share > float(self.settings["ingest.quarantine_share"]):
             what = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
@@ -225,7 +227,7 @@ class Project:
             )
         return {
             "documents": documents, "quarantined": failed, "ignored": len(lies) - failed, "kinds": dict(kinds),
-            "with_notes": catalog.noted(source), "alarm": alarm,
+            "with_notes": noted, "alarm": alarm,
         }  # fmt: skip
 
     def search(

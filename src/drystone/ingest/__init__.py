@@ -110,13 +110,13 @@ class Ingest:
         plan = self._plans[batch.source]
 
         read: list[tuple[Work, bytes]] = []
-        unread: list[Failure] = []
+        unread: list[tuple[Failure, Work]] = []
         with run.time("keep"):
             for work in batch.work:
                 try:
                     read.append((work, plan.origin.read(work.item)))
                 except OSError as error:
-                    unread.append(unreadable(work.document, error))
+                    unread.append((unreadable(work.document, error), work))
             digests = self._lake.keep_many([data for _, data in read])
         kept = []
         for (work, data), digest in zip(read, digests, strict=True):

@@ -4,8 +4,8 @@ Guarantees: lists every regular file below ``path`` whose name no pattern exclud
 a folder that cannot be read is an outage, never a removal. Hidden files, the state folder, the project's own
 configuration and label files (``NAME.label.toml``) are no documents. Devices, sockets, pipes and links out of the
 folder are listed as failures and never opened. A link inside the folder counts only where its target is not listed
-by itself. Ids are paths with ``/``; bytes that are not UTF-8 and control characters are written ``%XX``, and
-``%`` itself as ``%25`` in such names only.
+by itself. Ids are paths with ``/``; bytes that are not UTF-8, control characters and a ``!`` at the end of a folder's
+name (``!/`` names a document inside a document) are written ``%XX``, and ``%`` itself as ``%25`` in such names only.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from drystone.errors import SettingsError, SourceUnavailable
 from drystone.ingest import posix
@@ -89,13 +90,13 @@ class FilesSource:
             name = entry.name
             if name[0] == "." or name in sidecars:
                 continue
-            shown = _shown(name) if _ODD.search(name) else name
-            identity = prefix + shown
+            identity = prefix + _shown(name)
             if entry.is_symlink():
                 if not self._excluded(identity, False):
                     links.append((entry.path, identity))
                 continue
             if entry.is_dir(follow_symlinks=False):
+                identity = prefix + _shown(name, True)
                 if entry.path == self._state or any(p.match(identity + "/") for p in self._exclude):
                     continue
                 if folder == self._project and name == "policies":
@@ -163,7 +164,8 @@ class FilesSource:
         if not inside:
             yield Failure(f"{self.name}:{identity}", "link_outside", "It is a link that leaves the source's folder.")
             return
-        name = "/".join(_shown(part) if _ODD.search(part) else part for part in target[len(self.root) + 1 :].split("/"))
+        *folders, last = target[len(self.root) + 1 :].split("/")
+        name = "/".join((*(_shown(part, True) for part in folders), _shown(last)))
         hidden = any(part.startswith(".") for part in name.split("/"))
         try:
             info = os.stat(target)
@@ -200,7 +202,7 @@ class FilesSource:
 
     def look(self, id: str) -> Item | None:
         """One file as it is now, with the folders above it; ``None`` if it is gone or is no file inside any more."""
-        path = self._odd.get(id) or os.path.join(self.root, id)
+        path = self._odd.get(id) or self._path(id)
         try:
             info = os.lstat(path)
             folder = os.path.realpath(os.path.dirname(path))
@@ -214,6 +216,19 @@ class FilesSource:
             return self._item(id, path, info, above, beside)
         except OSError:
             return None
+
+    def _path(self, id: str) -> str:
+        """Where a file of this id lies, though it was not listed by this process; "" if two may be meant."""
+        path: str = self.root
+        last = id.count("/")
+        for n, step in enumerate(id.split("/")):
+            raw = os.fsdecode(unquote_to_bytes(step))
+            meant = [name for name in {step, raw} if _shown(name, n < last) == step and "/" not in name]
+            meant = [name for name in meant if "\0" not in name and os.path.lexists(os.path.join(path, name))]
+            if len(meant) != 1:
+                return ""
+            path = os.path.join(path, meant[0])
+        return path
 
     # -- reading -------------------------------------------------------------------------------------
     def read(self, item: Item) -> bytes:
@@ -239,13 +254,17 @@ def _own(name: str) -> bool:
     return name in _OWN or (name.startswith("drystone.") and name.endswith(".toml"))
 
 
-def _shown(name: str) -> str:
-    """A name as an id: what cannot be shown or is no UTF-8 is written by its bytes."""
+def _shown(name: str, folder: bool = False) -> str:
+    """A name as a step of an id: what cannot be shown, is no UTF-8 or looks like "inside" is written by its bytes."""
+    inside = folder and name.endswith("!")
+    if not inside and not _ODD.search(name):
+        return name
 
     def written(match: re.Match[str]) -> str:
         return "".join(f"%{byte:02X}" for byte in os.fsencode(match.group()))
 
-    return _ODD.sub(written, name.replace("%", "%25"))
+    shown = _ODD.sub(written, name.replace("%", "%25"))
+    return shown[:-1] + "%21" if inside else shown
 
 
 def _clauses(clauses: Sequence[frozenset[str]]) -> Sequence[Sequence[str]]:

@@ -72,10 +72,11 @@ class Plan:
     quarantined: list[Quarantined] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)
     fallen: list[str] = field(default_factory=list)  # were there, changed, and cannot be parsed any more
-    unread: dict[str, list[Failure]] = field(default_factory=dict)  # by batch
+    unread: dict[str, list[tuple[Failure, Work]]] = field(default_factory=dict)  # by batch
     held: dict[str, bytes] = field(default_factory=dict)  # bytes between keeping and parsing, by document
     chosen: dict[str, Reader] = field(default_factory=dict)  # by document
     report: Report = field(default_factory=Report)
+    listed: set[str] = field(default_factory=set)  # documents of the source that are named as if they lay in one
     inside: Mapping[str, Sequence[str]] = field(init=False)  # what lay in each document
     locked: Mapping[str, Sequence[str]] = field(init=False)  # where passwords lie, by document and by what it lies in
     current: frozenset[str] = field(init=False)  # the parsers of now
@@ -106,9 +107,19 @@ class Plan:
         waiting = list(self.inside.get(document, ()))
         while waiting:
             name = waiting.pop()
+            if name in self.listed:
+                continue
             found.append(name)
             waiting += self.inside.get(name, ())
         return found
+
+    def keeping(self, work: Work) -> list[Relabel]:
+        """The new label for what is there and cannot be read now, and for what lay in it."""
+        if work.document not in self.known:
+            return []
+        base = self.known[work.document].base or self.known[work.document].label
+        names = [work.document, *(name for name in self.within(work.document) if name in self.known)]
+        return [] if base == work.label else [Relabel(name, work.label, work.label_origin) for name in names]
 
     def stale(self, document: str) -> bool:
         """Does something that lay inside wait for a newer parser, another password or other limits?"""
@@ -256,6 +267,8 @@ class _Comparison:
                 continue
             name = prefix + found.id
             there.add(name)
+            if INSIDE in name:
+                plan.listed.add(name)
             if self.seen % 1000 == 0:
                 listed(self.seen)
             before = known.get(name)
@@ -351,6 +364,7 @@ class _Comparison:
         """Something may have changed: the bytes say whether it did."""
         if item.size > self.most:
             self.too_large(name, item)
+            self.relabel(before, label, origin, ages)  # of its past
             self.refused.append(name)
             return
         try:

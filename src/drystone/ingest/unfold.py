@@ -3,6 +3,7 @@
 Guarantees: what lies inside a document (an attachment, a member of an archive) is a document of its own, named
 ``parent!/name``, under its parent's label; what lay there before and does not any more is removed in the same commit;
 equal bytes under an equal parser and label are left as they are. What fails costs itself alone and lies in quarantine.
+A part's name never is that of a document that the source lists, nor that of a part elsewhere.
 Parts, bytes and depth are bounded for each document that a source lists, however they are nested.
 """
 
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from drystone.ingest import INSIDE
 from drystone.ingest.media import UNKNOWN, Reader, media_type
+from drystone.ingest.names import safe
 from drystone.ingest.plan import inherited
-from drystone.records import Asset, Batch, Document, Failure, Item, Parsed, Quarantined, Relabel, Work
+from drystone.records import Asset, Batch, Document, Failure, Item, Label, Parsed, Quarantined, Relabel, Work
 
 if TYPE_CHECKING:
     from drystone.ingest.plan import Plan
@@ -56,11 +58,14 @@ class Unfolding:
         self.relabelled: list[Relabel] = []
         self.removed: list[str] = []
         self.used: dict[str, Reader] = {}
+        self.labels: dict[str, Label] = {}  # in force, of what was read
 
     def carry_out(self, batch: Batch) -> tuple[Batch, tuple[Document, ...], tuple[Failure, ...]]:
         """The batch with what came out of it: parts among its work, what vanished inside among what it removes."""
         plan = self.plan
-        self.failures = plan.unread.pop(batch.key, [])
+        unread = plan.unread.pop(batch.key, [])
+        self.failures = [failure for failure, _ in unread]
+        self.relabelled = [relabel for _, work in unread for relabel in plan.keeping(work)]
         ready = []
         for work in batch.work:
             assert work.asset is not None
@@ -69,7 +74,9 @@ class Unfolding:
         opened = []
         for work, parsed in self._read(ready, self.told):
             if parsed is None:
-                plan.fallen += [work.document, *plan.within(work.document)] if work.action == "change" else []
+                if work.action == "change":  # its past is under the label of now
+                    self.relabelled += plan.keeping(work)
+                    plan.fallen += [work.document, *plan.within(work.document)]
                 continue
             opened.append(_Open(work, self._bring(work, parsed), parsed, 1))
         cleared: list[str] = []
@@ -94,6 +101,7 @@ class Unfolding:
     def _inside(self, root: _Open) -> set[str]:
         """Everything below one listed document, breadth first. Returns the names of what is there now."""
         there: set[str] = set()
+        named: set[str] = set()
         queue = deque([root])
         parts = size = 0
         while queue:
@@ -106,12 +114,13 @@ class Unfolding:
                     self._fail(work, "expansion", "More lies inside than ingest.max_parts and max_unpacked_mb allow.")
                 elif above.depth > self.most_depth:
                     self._fail(work, "expansion", "It lies deeper inside than ingest.max_depth allows.")
-                elif (taken := self.plan.known.get(work.document)) is not None and not taken.parent:
-                    self._fail(work, "duplicate_id", "The source lists another document with the same name.")
+                elif work.document in self.plan.listed or work.document in named:
+                    self._fail(work, "duplicate_id", "There is another document with the same name.")
                 elif part.kind:
                     self._fail(work, part.kind, part.reason)
                 else:
                     ready.append((work, part.data))
+                named.add(work.document)
             above.parsed = replace(above.parsed, parts=())  # their bytes are held once
             digests = self.lake.keep_many([data for _, data in ready])
             fresh: list[tuple[Work, bytes]] = []
@@ -136,6 +145,7 @@ class Unfolding:
         return there
 
     def _part(self, above: _Open, name: str, said: str, title: str, size: int) -> Work:
+        name = safe(name) if INSIDE in name else name  # which says where one document lies in another
         document = f"{above.work.document}{INSIDE}{name}"
         kind = media_type(name)
         item = Item(document.partition(":")[2], above.work.item.fingerprint, size,
@@ -169,6 +179,7 @@ class Unfolding:
 
         jobs: list[Job] = []
         chosen: list[tuple[Work, Reader]] = []
+        labels = self._in_force([work for work, _ in ready])
         given: list[tuple[Work, Parsed | None]] = []
         for work, data in ready:
             reader, media_type = self.plan.reader(work, data)
@@ -178,7 +189,9 @@ class Unfolding:
                 self._fail(work, "unsupported", f"No parser reads {media_type}.")
             else:
                 self.used[reader.name] = reader
-                jobs.append(Job(reader.target, work.item.id, media_type, data, self.plan.passwords_of(work.document)))
+                passwords = self.plan.passwords_of(work.document)
+                label = labels[work.document]
+                jobs.append(Job(reader.target, work.item.id, media_type, data, passwords, label))
                 chosen.append((work, reader))
                 continue
             given.append((work, None))
@@ -201,6 +214,14 @@ class Unfolding:
             else:
                 given.append((work, answer))
         return given
+
+    def _in_force(self, works: Sequence[Work]) -> dict[str, Label]:
+        """Under which labels workers see them: what people decided, about what they lie in too, counts already."""
+        asked = [(w.document, w.asset.digest, _above(w), w.label) for w in works if w.asset is not None]
+        outer = [(name, "", "", self.labels[name]) for name in {*map(_above, works)} & self.labels.keys()]
+        found = self.ledger.catalog.in_force([*outer, *asked])[len(outer) :]
+        self.labels |= zip((name for name, *_ in asked), found, strict=True)
+        return self.labels
 
     def _bring(self, work: Work, parsed: Parsed, parent_version: str = "", parent: str = "") -> str:
         """Its version."""
@@ -229,8 +250,12 @@ class Unfolding:
     def _fail(self, work: Work, kind: str, reason: str) -> None:
         failure = Failure(work.document, kind, reason)
         self.failures.append(failure)
-        parent = work.document.rpartition(INSIDE)[0] if work.inside else ""
-        self.quarantined.append(Quarantined(failure, work.item.fingerprint, self.plan.reading, parent))
+        self.quarantined.append(Quarantined(failure, work.item.fingerprint, self.plan.reading, _above(work)))
+
+
+def _above(work: Work) -> str:
+    """What it lies in; "" if in nothing."""
+    return work.document.rpartition(INSIDE)[0] if work.inside else ""
 
 
 def _slow(answer: Parsed | Broken, reader: Reader) -> bool:
