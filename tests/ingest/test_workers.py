@@ -262,6 +262,19 @@ def test_many_small_documents_keep_their_order(pool: Pool) -> None:
     assert [kind(a) for a in answers] == [f"text {n}" for n in range(1000)] and max(done) == 1000
 
 
+def test_what_is_slow_is_spread_over_workers_and_each_is_heard_of(tmp_path: Path) -> None:
+    made = Pool(settings(tmp_path, ingest__slow_workers=2, ingest__slow_timeout_s=1.0), slow=True)
+    try:
+        done: list[int] = []
+        jobs = [Job(TEXT, str(n), "text/plain", b"text") for n in range(4)]
+        assert [kind(a) for a in made.parse(jobs, done.append)] == ["text"] * 4
+        assert len(done) == 4 and max(done) == 4
+        late = made.parse([hostile("hang")])[0]
+        assert isinstance(late, Broken) and late.kind == "timeout" and "ingest.slow_timeout_s" in late.reason
+    finally:
+        made.close()
+
+
 def test_no_bytes_at_all(pool: Pool) -> None:
     assert [kind(a) for a in pool.parse([Job(TEXT, "n", "text/plain", b"")] * 2)] == ["empty"] * 2
     assert pool.parse([]) == []

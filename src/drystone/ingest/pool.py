@@ -75,7 +75,8 @@ class Pool:
     def __init__(self, settings: Settings, *, slow: bool = False) -> None:
         of = "ingest.slow_" if slow else "ingest."
         self._size = max(1, int(settings[of + "workers"]))
-        self._timeout = float(settings[of + "timeout_s"])
+        self._timeout, self._limit = float(settings[of + "timeout_s"]), of + "timeout_s"
+        self._together = 1 if slow else GROUP_DOCUMENTS  # what is slow is spread, and each of it is heard of
         text, unpacked = int(settings["ingest.max_text_mb"]) << 20, int(settings["ingest.max_unpacked_mb"]) << 20
         limits = {"text": text, "unpacked": unpacked, "parts": int(settings["ingest.max_parts"])}
         self._arguments = (str(settings[of + "memory_mb"]), str(self._timeout), json.dumps(limits))
@@ -87,7 +88,7 @@ class Pool:
     def parse(self, jobs: Sequence[Job], done: Callable[[int], None] | None = None) -> list[Parsed | Broken]:
         """One answer a job, in order. ``done`` is told how many are ready."""
         answers: list[Parsed | Broken | None] = [None] * len(jobs)
-        waiting = deque(_groups(jobs))
+        waiting = deque(_groups(jobs, self._together))
         failures: list[BaseException] = []
         finished = 0
 
@@ -169,7 +170,7 @@ class Pool:
             worker = max(fits, key=lambda w: w.served, default=None)
             if worker is not None:
                 self._idle.remove(worker)
-        worker = worker or _Worker(self._arguments)
+        worker = worker or _Worker(self._arguments, self._limit)
         worker.label = label
         return worker
 
@@ -193,15 +194,15 @@ class Pool:
             worker.kill()
 
 
-def _groups(jobs: Sequence[Job]) -> list[list[int]]:
-    """What goes in one message, of one label: a worker has all of a message in its memory."""
+def _groups(jobs: Sequence[Job], most: int) -> list[list[int]]:
+    """What goes in one message, at most so many, of one label: a worker has all of a message in its memory."""
     labels: dict[Label | None, list[list[int]]] = {}
     sizes: dict[Label | None, int] = {}
     for index, job in enumerate(jobs):
         label = job.shares
         groups = labels.setdefault(label, [])
         sizes[label] = sizes.get(label, 0) + len(job.data)
-        if not groups or sizes[label] > GROUP_BYTES or len(groups[-1]) >= GROUP_DOCUMENTS:
+        if not groups or sizes[label] > GROUP_BYTES or len(groups[-1]) >= most:
             groups.append([])
             sizes[label] = len(job.data)
         groups[-1].append(index)
@@ -209,9 +210,10 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
 
 
 class _Worker:
-    """One process and the two pipes to it."""
+    """One process and the two pipes to it. ``limit``: the setting that bounds a document's time."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], limit: str) -> None:
+        self._late = f"It took longer than a document may take ({limit})."
         self.served = 0  # answers
         self.label: Label | None = None  # of all that it was given
         self._buffer = bytearray()
@@ -301,7 +303,7 @@ class _Worker:
             left = deadline - time.monotonic()
             if left <= 0 or not ready.poll(left * 1000):
                 self.kill()
-                raise _Died("timeout", "It took longer than a document may take (ingest.timeout_s).")
+                raise _Died("timeout", self._late)
             more = os.read(self._out, max(1 << 16, min(size - len(buffer), 1 << 20)))
             if not more:
                 raise self._death()
@@ -321,7 +323,7 @@ class _Worker:
             code = 0
         self.kill()
         if code in (-signal.SIGXCPU, -signal.SIGALRM):
-            return _Died("timeout", "It took longer than a document may take (ingest.timeout_s).")
+            return _Died("timeout", self._late)
         if code == NO_MEMORY:
             return _Died("memory", "It needs more memory than a parser may have.")
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
