@@ -91,9 +91,9 @@ CHOOSE = sql(
 )
 CHOSEN = sql("SELECT document, parser, password FROM readings")
 QUARANTINED_IN = sql("SELECT parent FROM quarantine WHERE document = ?")
-NOTED = sql(
-    "SELECT count(*) FROM sources s JOIN documents d ON d.source = s.source JOIN versions v "
-    "ON v.document = d.document AND v.to_commit IS NULL WHERE s.name = ? AND v.notes <> ''"
+COUNTS = sql(
+    "SELECT count(*), count(nullif(v.notes, '')) FROM sources s JOIN documents d ON d.source = s.source "
+    "JOIN versions v ON v.document = d.document AND v.to_commit IS NULL WHERE s.name = ?"
 )
 COMMIT_AT = sql("SELECT n, tables, generation, policy, sequence FROM commits WHERE n = ?")
 GENERATIONS = sql(
@@ -367,9 +367,10 @@ class Catalog:
 
         self._database.write(keep)
 
-    def noted(self, source: str) -> int:
-        """How many documents of a source are there with something lost or guessed."""
-        return int(self._database.read().execute(NOTED, (source,)).fetchone()[0])
+    def counts(self, source: str) -> tuple[int, int]:
+        """How many documents of a source are there now, and how many of them with something lost or guessed."""
+        there, noted = self._database.read().execute(COUNTS, (source,)).fetchone()
+        return int(there), int(noted)
 
     def chosen(self) -> dict[str, Choosing]:
         """How people said that documents are to be read, by document name."""
