@@ -54,6 +54,7 @@ class FilesSource:
         self._include = [matcher(p) for p in _patterns(config, "include")]
         self._exclude = [matcher(p) for p in _patterns(config, "exclude")]
         self._state = str(settings.state)
+        self._most = int(settings["ingest.max_file_mb"]) << 20
         self._project = str(settings.folder)
         self._odd: dict[str, str] = {}  # id -> path, where they differ
 
@@ -240,7 +241,10 @@ class FilesSource:
                 path
             ):
                 raise OSError("it is no regular file any more")
-            return file.read()
+            data = file.read(self._most + 1)
+        if len(data) > self._most:  # it has grown since it was listed
+            raise OSError("it is larger than ingest.max_file_mb allows")
+        return data
 
 
 def _patterns(config: SourceConfig, option: str) -> Sequence[str]:
