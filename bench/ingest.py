@@ -7,6 +7,8 @@ import json
 import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -110,6 +112,7 @@ def main() -> None:
             out["trivial_embedder"] = {
                 "files": report.added, "chunks": chunks, "seconds": round(seconds, 2),
                 "chunks_per_s": round(chunks / seconds), "goal": ">= 5000",
+                **stages(kb),
             }  # fmt: skip
             kb.ingest(actor="o")
             idle = [timed(lambda: kb.ingest(actor="o"))[0] for _ in range(5)]
@@ -151,7 +154,47 @@ def main() -> None:
                 "chunks": count, "seconds": round(seconds, 4), "next_search_s": round(in_force, 4), "embedded": 0,
                 "goal": "< 1 s",
             }  # fmt: skip
+        out["long_texts"] = [long_text(root / kind, kind, 10 if quick else 100) for kind in ("txt", "csv")]
     print(json.dumps(out))
+
+
+def stages(kb: Any) -> dict[str, Any]:
+    """Seconds of each step of the last ingestion; parsing goes on beside the others, so they are more than the whole."""
+    (record,) = kb.house.ledger.database.read().execute(
+        "SELECT record FROM runs WHERE kind = 'ingest' AND state = 'closed' ORDER BY started DESC LIMIT 1"
+    ).fetchone()  # fmt: skip
+    found = {name.removesuffix("_ms"): round(ms / 1000, 2) for name, ms in json.loads(record)["timings"].items()}
+    total = found.pop("total")
+    return {"stages_s": found, "stages_by_whole": round(sum(found.values()) / total, 2)}
+
+
+MEASURED = """
+import json, resource, sys, time
+from pathlib import Path
+import drystone
+from bench.ingest import Trivial
+started = time.perf_counter()
+with drystone.open(Path(sys.argv[1]), embedder=Trivial()) as kb:
+    report = kb.ingest(actor="o")
+seconds = time.perf_counter() - started
+own, workers = (resource.getrusage(w).ru_maxrss // 1024 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print(json.dumps({"chunks": report.embedded, "seconds": round(seconds, 1), "peak_mb": own, "worker_peak_mb": workers}))
+"""
+
+
+def long_text(home: Path, kind: str, megabytes: int) -> dict[str, Any]:
+    """Peak memory of an ingestion of one long file, in a process of its own."""
+    folder(home, 1, 2)
+    rng = random.Random(3)
+    lines = [paragraph(rng, 60) for _ in range(1000)]
+    with (home / "documents" / f"long.{kind}").open("w") as file:
+        file.write("Number,Name,What was said\n" if kind == "csv" else "")
+        size = n = 0
+        while size < megabytes << 20:
+            line = f"{n},w{n % 977},{lines[n % 1000][:120]}\n" if kind == "csv" else f"{n} {lines[n % 1000]}\n\n"
+            size, n = size + file.write(line), n + 1
+    done = subprocess.run([sys.executable, "-c", MEASURED, home], capture_output=True, text=True, check=True)
+    return {"kind": kind, "megabytes": megabytes, **json.loads(done.stdout.splitlines()[-1])}
 
 
 def walk(home: Path) -> float:

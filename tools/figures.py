@@ -48,6 +48,14 @@ def rows() -> list[tuple[str, str, str]]:
         out += [
             ("ingestion against the raw embedder (share of its time)", f"{real['share_of_raw']}", "0.95"),
             ("ingestion with a trivial embedder", f"{trivial['chunks_per_s']} chunks/s", "5000 chunks/s"),
+            *(
+                (
+                    f"peak memory of {long['megabytes']} MB in one .{long['kind']} file ({long['chunks']} chunks)",
+                    f"{long['peak_mb']} MB, its parser {long['worker_peak_mb']} MB, {long['seconds']} s",
+                    "bounded",
+                )
+                for long in ingest.get("long_texts", ())
+            ),
             (
                 "nothing changed, a file (a bare walk)",
                 f"{ingest['nothing_changed']['ms_per_file']} ms ({ingest['nothing_changed']['walk_ms_per_file']} ms)",
