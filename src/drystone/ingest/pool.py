@@ -23,8 +23,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from drystone.errors import EngineMissing
-from drystone.ingest.wire import HEAD, MAX_HEADER, NO_MEMORY, frame, unpack
-from drystone.records import Label, Parsed
+from drystone.ingest.wire import HEAD, MAX_HEADER, NO_MEMORY, frame, room, unpack
+from drystone.records import Label, Parsed, Reading
 from drystone.settings import Settings
 
 GROUP_DOCUMENTS, GROUP_BYTES = 64, 1 << 18  # of one message: a round trip must not cost more than the parsing
@@ -80,7 +80,7 @@ class Pool:
         text, unpacked = int(settings["ingest.max_text_mb"]) << 20, int(settings["ingest.max_unpacked_mb"]) << 20
         limits = {"text": text, "unpacked": unpacked, "parts": int(settings["ingest.max_parts"])}
         self._arguments = (str(settings[of + "memory_mb"]), str(self._timeout), json.dumps(limits))
-        self._most = text * 5 + unpacked + (8 << 20)
+        self._most = Reading(text=text, unpacked=unpacked, parts=limits["parts"])
         self._idle: list[_Worker] = []  # the one used last is the last
         self._kept = self._size * (1 if slow else 4)  # of the idle ones
         self._lock = threading.Lock()
@@ -252,11 +252,11 @@ class _Worker:
         small = b"".join(j.data for j in jobs) if len(jobs) > 1 else jobs[0].data
         self._write(small, timeout)
 
-    def receive(self, timeout: float, most: int) -> Parsed | Broken:
-        header, payload = self._frame(time.monotonic() + timeout, most)
+    def receive(self, timeout: float, most: Reading) -> Parsed | Broken:
+        header, payload = self._frame(time.monotonic() + timeout, room(most) + most.unpacked)
         try:
             if header["ok"]:
-                answer: Parsed | Broken = unpack(header, payload)
+                answer: Parsed | Broken = unpack(header, payload, most)
             else:
                 kind, reason = header["kind"], header["reason"]
                 if not isinstance(kind, str) or not kind.isidentifier() or not isinstance(reason, str):

@@ -1,7 +1,7 @@
 """What goes between the caller and a worker: frames of a small JSON header and raw bytes, no pickles.
 
 Guarantees: whatever a worker sends is checked before it becomes a record (sizes before reading, spans inside the
-text, kinds from a list), since a hostile document may have taken the worker over.
+text, kinds from a list, no more than was allowed), since a hostile document may have taken the worker over.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Mapping
 from typing import Any
 
-from drystone.records import Block, Parsed, Part
+from drystone.records import Block, Parsed, Part, Reading
 from drystone.records.place import LONGEST
 
 HEAD = struct.Struct("<IQ")  # bytes of the header, bytes of the payload
@@ -21,7 +21,13 @@ KINDS = ("heading", "paragraph", "list", "table", "code")
 FIELDS = 5  # of a block: kind, start, end, level, page (-1: none)
 NO_MEMORY = 12  # exit code of a worker that could not even take its documents in
 MOST_BLOCKS = 1 << 21  # of one document: the caller holds them all
+ALLOWED = Reading()
 _TITLE, _NOTE, _NOTES = 300, 200, 20  # characters, characters, notes
+
+
+def room(most: Reading) -> int:
+    """Bytes of a document's text, blocks, places and names of parts together, at most."""
+    return 4 * most.text + (4 << 20)
 
 
 def frame(header: Mapping[str, Any], size: int) -> bytes:
@@ -65,10 +71,10 @@ def _clean(text: str, longest: int) -> str:
     return text[:longest].encode("utf-8", "replace").decode()
 
 
-def unpack(header: Mapping[str, Any], payload: bytes | bytearray) -> Parsed:
+def unpack(header: Mapping[str, Any], payload: bytes | bytearray, most: Reading = ALLOWED) -> Parsed:
     """Raises ``ValueError`` on anything that no honest worker sends."""
     sizes = [header[name] for name in ("text", "blocks", "places", "parts")]
-    if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) > len(payload):
+    if not all(isinstance(size, int) and size >= 0 for size in sizes) or sum(sizes) > min(len(payload), room(most)):
         raise ValueError("sizes")
     view, at, pieces = memoryview(payload), 0, []
     for size in sizes:
@@ -77,6 +83,8 @@ def unpack(header: Mapping[str, Any], payload: bytes | bytearray) -> Parsed:
     if sizes[1] % (8 * FIELDS) or sizes[1] > 8 * FIELDS * MOST_BLOCKS:
         raise ValueError("sizes")
     text = str(pieces[0], "utf-8")
+    if len(text) > most.text or len(payload) - at > most.unpacked:
+        raise ValueError("sizes")
     numbers = array("q")
     numbers.frombytes(pieces[1])
     count = len(numbers) // FIELDS
@@ -96,17 +104,17 @@ def unpack(header: Mapping[str, Any], payload: bytes | bytearray) -> Parsed:
     if not isinstance(notes, list) or len(notes) > _NOTES:
         raise ValueError("notes")
     _texts((title, _TITLE), *((note, _NOTE) for note in notes))
-    return Parsed(text, tuple(blocks), title, tuple(notes), tuple(_parts(pieces[3], view, at)))
+    return Parsed(text, tuple(blocks), title, tuple(notes), tuple(_parts(pieces[3], view, at, most.parts)))
 
 
-def _parts(names: memoryview, view: memoryview, at: int) -> list[Part]:
+def _parts(names: memoryview, view: memoryview, at: int, most: int) -> list[Part]:
     """The parts, whose bytes follow one another to the payload's end. A name that leads out of its parent is none."""
     found: list[Part] = []
     seen: set[str] = set()
     for name, media_type, title, kind, reason, size in json.loads(bytes(names)) if len(names) else ():
         _texts((name, 1000), (media_type, 200), (title, _TITLE), (kind, 40), (reason, _NOTE))
         odd = not name.isprintable() or any(step in ("", ".", "..") for step in name.split("/"))
-        if odd or name in seen or not isinstance(size, int) or not 0 <= size <= len(view) - at:
+        if odd or name in seen or len(found) >= most or not isinstance(size, int) or not 0 <= size <= len(view) - at:
             raise ValueError("parts")
         seen.add(name)
         found.append(Part(name, bytes(view[at : at + size]), media_type, title, kind, reason))

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from drystone.errors import ParseFailed
 from drystone.ingest import sandbox
-from drystone.ingest.wire import HEAD, MOST_BLOCKS, NO_MEMORY, frame, pack
+from drystone.ingest.wire import HEAD, MOST_BLOCKS, NO_MEMORY, frame, pack, room
 from drystone.records import Parsed, Reading
 
 
@@ -70,7 +70,7 @@ def _one(sink: BinaryIO, parsers: dict[str, Any], job: dict[str, Any], data: byt
         if len(parsed.parts) > reading.parts or sum(len(p.data) for p in parsed.parts) > reading.unpacked:
             raise ParseFailed("It unfolds to more, or larger, parts than are allowed.", kind="expansion")
         header, payload = pack(parsed)
-        if sum(map(len, payload[:4])) > 4 * reading.text + (4 << 20):
+        if sum(map(len, payload[:4])) > room(reading):
             raise ParseFailed("The document unfolds to more text than is allowed.", kind="expansion")
         _send(sink, header, *payload)
     except ParseFailed as error:
