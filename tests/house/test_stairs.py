@@ -34,6 +34,7 @@ HOMES = {
     "selectolax": {"ingest/parsers/html.py"},
     "python_calamine": {"ingest/parsers/sheets.py"},
     "msoffcrypto": {"ingest/parsers/locked.py"},
+    "olefile": {"ingest/parsers/legacy.py", "ingest/parsers/msg.py", "ingest/parsers/sheets.py"},
     "Stemmer": {"index/terms.py"},
 }
 

@@ -13,7 +13,7 @@ from drystone.errors import ParseFailed
 from drystone.ingest.media import DOC, DOCX, ENCRYPTED, ODT, PPTX, UNKNOWN, XLS, XLSB, XLSX, media_type, sniff
 from drystone.ingest.parsers import ooxml, sheets
 from drystone.ingest.parsers.docx import DocxParser
-from drystone.ingest.parsers.encrypted import EncryptedParser
+from drystone.ingest.parsers.encrypted import EncryptedParser, LargeEncryptedParser
 from drystone.ingest.parsers.epub import EpubParser
 from drystone.ingest.parsers.legacy import DocParser, PptParser
 from drystone.ingest.parsers.odf import OdfParser
@@ -271,6 +271,9 @@ def test_a_long_sheet_streams_and_a_huge_one_waits(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sheets, "_SLOW", 1_000)
     assert refused(XlsxParser(), data) == "slow"
     assert parse(LargeXlsxParser(), data) == parsed
+    closed = locked(data, "pass")
+    assert refused(EncryptedParser(), closed, reading=Reading(passwords=("pass",))) == "slow" and EncryptedParser.slow
+    assert parse(LargeEncryptedParser(), closed, reading=Reading(passwords=("pass",))).text == parsed.text
 
 
 def test_a_sheet_that_claims_to_be_endless() -> None:

@@ -9,7 +9,7 @@ from drystone.errors import ParseFailed
 from drystone.ingest.media import DOCX, ENCRYPTED, PPTX, UNKNOWN, XLSB, XLSX, sniff
 from drystone.ingest.parsers.docx import DocxParser
 from drystone.ingest.parsers.locked import opened
-from drystone.ingest.parsers.sheets import XlsParser, XlsxParser
+from drystone.ingest.parsers.sheets import LargeXlsxParser, XlsParser, XlsxParser
 from drystone.ingest.parsers.slides import PptxParser
 from drystone.records import Parsed, Reading
 
@@ -20,12 +20,20 @@ class EncryptedParser:
     name = "encrypted"
     version = "1"
     media_types = (ENCRYPTED,)
+    slow = "drystone.ingest.parsers.encrypted:LargeEncryptedParser"
+    workbook: type[XlsxParser] = XlsxParser
 
     def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
         inside = opened(data, reading.passwords)
         found = sniff(inside, UNKNOWN)
-        readers: dict[str, type[Any]] = {DOCX: DocxParser, PPTX: PptxParser, XLSX: XlsxParser, XLSB: XlsParser}
+        readers: dict[str, type[Any]] = {DOCX: DocxParser, PPTX: PptxParser, XLSX: self.workbook, XLSB: XlsParser}
         if found not in readers:
             raise ParseFailed("What is encrypted is no Office document that we read.", kind="unsupported")
         parsed: Parsed = readers[found]().parse(inside, name=name, media_type=found, reading=reading)
         return replace(parsed, notes=("encrypted: opened with a password", *parsed.notes))
+
+
+class LargeEncryptedParser(EncryptedParser):
+    """The same in the process that has more time and memory."""
+
+    workbook = LargeXlsxParser
