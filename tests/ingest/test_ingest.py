@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -356,7 +357,25 @@ def test_progress_is_told(tmp_path: Path) -> None:
     write_project(tmp_path, {f"public/{n}.md": "text" + "x" * n for n in range(5)})
     with drystone.open(tmp_path, embedder=HashEmbedder(16), progress=lambda *step: told.append(step)) as kb:
         kb.ingest(actor="olga")
-    assert ("parse", 5, 5) in told and ("ingest", 5, 5) in told
+    assert ("parse", 5, 5) in told and ("embed", 5, 5) in told and ("ingest", 5, 5) in told
+
+
+def test_progress_is_told_again_while_one_document_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from drystone.ingest.unfold import Unfolding
+
+    told: list[tuple[str, int, int | None]] = []
+    carry_out = Unfolding.carry_out
+
+    def slowly(self: Unfolding, batch: Any) -> Any:
+        while told.count(("parse", 0, 1)) < 3:
+            time.sleep(0.01)
+        return carry_out(self, batch)
+
+    monkeypatch.setattr(Unfolding, "carry_out", slowly)
+    monkeypatch.setattr("drystone.ingest.AGAIN_S", 0.01)
+    write_project(tmp_path, {"public/a.md": "text"})
+    with drystone.open(tmp_path, embedder=HashEmbedder(16), progress=lambda *step: told.append(step)) as kb:
+        assert kb.ingest(actor="olga").added == 1
 
 
 def test_names_with_everything_in_them(bench: Callable[..., Bench]) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,32 @@ def harmless(line: str) -> str:
     return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", line)
 
 
+STILL_S = 3  # seconds after which it is said that something stands still
+
+
 class Bar:
-    """A bar on a terminal, a plain line every few seconds elsewhere. Writes to stderr only."""
+    """A bar on a terminal, a plain line every few seconds elsewhere. Writes to stderr only. Thread-safe.
+
+    What stands still, as it does while one long document is read, is shown with the seconds since it moved.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._moved: dict[str, tuple[int, float]] = {}  # step: where it is, and since when
         self._terminal = sys.stderr.isatty()
         self._last = time.monotonic()
         self._open = False
 
     def __call__(self, step: str, done: int, total: int | None) -> None:
+        with self._lock:
+            self._show(step, done, total)
+
+    def _show(self, step: str, done: int, total: int | None) -> None:
         now = time.monotonic()
+        if self._moved.get(step, (-1, now))[0] != done:
+            self._moved[step] = (done, now)
+        still = int(now - self._moved[step][1])
+        since = f", {still} s at the next" if still >= STILL_S and total is not None and done < total else ""
         finished = total is not None and done >= total
         if now - self._last < (0.1 if self._terminal else 5.0) and not (finished and self._open):
             return
@@ -52,8 +69,8 @@ class Bar:
             width = 24
             filled = int(width * done / total) if total else 0
             share = f"[{'#' * filled}{'.' * (width - filled)}] {done}/{total}" if total else str(done)
-            sys.stderr.write(f"\r{step:<12} {share}\x1b[K" + ("\n" if finished else ""))
+            sys.stderr.write(f"\r{step:<12} {share}{since}\x1b[K" + ("\n" if finished else ""))
             sys.stderr.flush()
             self._open = not finished
         else:
-            print(f"{step}: {done}" + (f" of {total}" if total else ""), file=sys.stderr)
+            print(f"{step}: {done}" + (f" of {total}" if total else "") + since, file=sys.stderr)

@@ -29,16 +29,21 @@ __all__ = ["Index", "sentences"]
 
 
 class Index:
-    """Thread-safe. ``embedder``: one that the caller made; ``None`` is that of ``[embedding]``."""
+    """Thread-safe. ``embedder``: one that the caller made; ``None`` is that of ``[embedding]``.
+
+    ``progress`` is told of the step ``embed``.
+    """
 
     def __init__(
-        self, *, lake: Lake, ledger: Ledger, policy: Policy, settings: Settings, embedder: Embedder | None = None
-    ) -> None:
+        self, *, lake: Lake, ledger: Ledger, policy: Policy, settings: Settings, embedder: Embedder | None = None,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
         from drystone.index.terms import Analyser
 
         self._lake, self._ledger, self._policy, self._settings = lake, ledger, policy, settings
         self.embedder = embedder or _configured(settings)
         self.generation = f"g:{self.embedder.digest[:32]}"
+        self._progress = progress
         self._home = embedder is not None or bool(getattr(self.embedder, "local", False))
         self._analyser = Analyser(ledger.digest("k", "terms").encode())
 
@@ -49,6 +54,11 @@ class Index:
         if self.stale:
             self.build_generation(run)
         return build(self, documents, batch, run)
+
+    def told(self, done: int, total: int) -> None:
+        """Progress of an embedding."""
+        if self._progress is not None:
+            self._progress("embed", done, total)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Shape (dimensions,), length 1; comparable with vectors of ``generation`` and no other."""
@@ -84,7 +94,7 @@ class Index:
         """Embed what the configured model has not embedded yet, then put its generation in force, in one commit."""
         from drystone.index.generations import build
 
-        return build(self, run, progress)
+        return build(self, run, progress or self._progress)
 
     def switch_back(self, run: Run) -> Pointer:
         """Back to a generation that was in force before: ``[embedding]`` must name its model again."""

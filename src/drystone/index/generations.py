@@ -7,6 +7,7 @@ it stopped; the old generation stays, so the way back embeds only what came sinc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,13 @@ def build(index: Index, run: Run, progress: Progress | None = None) -> Pointer:
             rows = reader.chunk_rows(after)
             chunks, versions = rows.chunk[:PART], rows.version[:PART]
             at = reader.commit
-            numbers, vectors, fresh = _part(index, reader, chunks, versions)
+            done, left = embedded + reused, len(rows.chunk)
+
+            def told(some: int, _: int, done: int = done, left: int = left) -> None:
+                if progress is not None:
+                    progress("embed", done + some, done + left)
+
+            numbers, vectors, fresh = _part(index, reader, chunks, versions, told)
         if not len(chunks):
             switched = _commit(index, run, at, None)
             if switched is None:  # somebody committed meanwhile: their chunks too
@@ -95,8 +102,9 @@ def back(index: Index, run: Run) -> Pointer:
 
 
 def _part(
-    index: Index, reader: Reader, chunks: NDArray[np.int64], versions: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+    index: Index, reader: Reader, chunks: NDArray[np.int64], versions: NDArray[np.int32],
+    told: Callable[[int, int], None],
+) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:  # fmt: skip
     """Chunk numbers, vectors, and how many of them were embedded: of those chunks that may have a vector."""
     view = index._ledger.catalog.view()
     states = index._ledger.catalog.versions(sorted(set(versions.tolist())))
@@ -112,5 +120,5 @@ def _part(
             state = states[found.version]
             numbers.append(found.chunk)
             texts.append(for_meaning(found.text, found.heading, making.title(state.document, state.title)))
-    vectors, fresh = making.vectors(index, texts, making.digest(index, texts), {})
+    vectors, fresh = making.vectors(index, texts, making.digest(index, texts), {}, told)
     return np.array(numbers, np.int64), vectors, fresh

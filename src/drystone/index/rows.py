@@ -1,14 +1,14 @@
 """From documents to the rows of one commit: chunks, vectors, postings.
 
 Guarantees: every document and every chunk has its row, whatever became of its vector; equal texts are embedded once,
-and a text that has a vector of this generation is not embedded again; thousands of texts go to the embedder in one
-call, so that it can sort them by length; beside the documents' texts memory holds one slab of passages and the rows.
+and a text that has a vector of this generation is not embedded again; texts go to the embedder sorted by length, many
+in one call, so that it pads little; beside the documents' texts memory holds one slab of passages and the rows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from drystone.lake import Rows
     from drystone.ledger.runs import Run
 
+PORTION = 256  # texts that are embedded between two words about progress: a second or some of it on an idle machine
 SLAB = 4096  # passages that are worked on at a time, so that a long document is not held in many forms at once
 
 
@@ -117,7 +118,8 @@ class _Making:
             self.by_words.update(language for language in languages if not measured[language])
             here = [at for at, owner in enumerate(owners) if self.allowed[owner] and measured[languages[at]]]
             if here:
-                made, fresh = vectors(index, [texts[at] for at in here], [digests[at] for at in here], self._known)
+                chosen = [texts[at] for at in here], [digests[at] for at in here]
+                made, fresh = vectors(index, *chosen, self._known, index.told)
                 self._vectors.append(made)
                 self.embedded += fresh
                 self.wanted += [first + at for at in here]
@@ -217,17 +219,23 @@ def embed(index: Index, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def vectors(
-    index: Index, texts: Sequence[str], digests: Sequence[bytes], known: dict[bytes, NDArray[np.float32]]
-) -> tuple[NDArray[np.float32], int]:
-    """One vector a text, and how many had to be embedded. ``known``: those found so far, by digest; it grows."""
+    index: Index, texts: Sequence[str], digests: Sequence[bytes], known: dict[bytes, NDArray[np.float32]],
+    told: Callable[[int, int], None],
+) -> tuple[NDArray[np.float32], int]:  # fmt: skip
+    """One vector a text, and how many had to be embedded. ``known``: those found so far, by digest; it grows.
+
+    ``told`` hears how many of how many are embedded.
+    """
     if not texts:
         return np.zeros((0, index.embedder.dimensions), np.float32), 0
     first = {found: place for place, found in reversed(list(enumerate(digests))) if found not in known}
     with index._lake.reader() as reader:
         known |= reader.vectors_of(list(first), index.generation)
-    fresh = [found for found in first if found not in known]
-    if fresh:
-        known |= zip(fresh, embed(index, [texts[first[found]] for found in fresh]), strict=True)
+    fresh = sorted((found for found in first if found not in known), key=lambda found: len(texts[first[found]]))
+    for at in range(0, len(fresh), PORTION):  # by length, so that an embedder pads little
+        portion = fresh[at : at + PORTION]
+        known |= zip(portion, embed(index, [texts[first[found]] for found in portion]), strict=True)
+        told(at + len(portion), len(fresh))
     made = np.stack([known[found] for found in digests])
     known |= zip(digests, made, strict=True)  # the same vectors, so that they are held once
     return made, len(fresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from drystone.settings import Settings, SourceConfig
 
 
+AGAIN_S = 1.0  # seconds between two words about the same document
 INSIDE = "!/"  # between a document's name and that of what lies in it
 
 
 class Ingest:
-    """Thread-safe; one a project. ``progress`` is told of the steps ``list``, ``parse`` and ``ingest``."""
+    """Thread-safe; one a project.
+
+    ``progress`` is told of the steps ``list``, ``parse`` and ``ingest``, from any thread.
+    """
 
     def __init__(
         self, *, settings: Settings, ledger: Ledger, lake: Lake, policy: Policy, progress: Progress | None = None
@@ -133,10 +138,11 @@ class Ingest:
         from drystone.ingest.unfold import Unfolding
 
         plan = self._plans[batch.source]
-        return Unfolding(
-            plan, run, settings=self._settings, ledger=self._ledger, lake=self._lake, pool=self._pool(),
-            slow=lambda: self._pool(slow=True), told=lambda done, total: self._tell("parse", done, total),
-        ).carry_out(batch)  # fmt: skip
+        with self._telling("parse", len(batch.work)) as told:
+            return Unfolding(
+                plan, run, settings=self._settings, ledger=self._ledger, lake=self._lake, pool=self._pool(),
+                slow=lambda: self._pool(slow=True), told=told,
+            ).carry_out(batch)  # fmt: skip
 
     def live(self) -> frozenset[str]:
         """Sources with ``permissions = "source"`` that can be asked at any time, so that what they say is never old."""
@@ -198,6 +204,30 @@ class Ingest:
         held = self._held.pop(source, None)
         if held is not None:
             held[1]()
+
+    @contextmanager
+    def _telling(self, step: str, total: int) -> Iterator[Callable[[int, int], None]]:
+        """What is told goes on to ``progress``, and again every second: one long document is no standstill."""
+        at, over = (0, total), threading.Event()
+
+        def told(done: int, total: int) -> None:
+            nonlocal at
+            at = (done, total)
+            self._tell(step, done, total)
+
+        def repeat() -> None:
+            while not over.wait(AGAIN_S):
+                self._tell(step, *at)
+
+        thread = threading.Thread(target=repeat, daemon=True, name="ingest-telling")
+        if self._progress is not None:
+            thread.start()
+        try:
+            yield told
+        finally:
+            over.set()
+            if self._progress is not None:
+                thread.join()
 
     def _tell(self, step: str, done: int, total: int | None) -> None:
         if self._progress is not None:
