@@ -94,7 +94,9 @@ class Project:
         policy = Policy.open(self.folder, settings=s)
         ledger = Ledger.open(s.state, project=str(s["project.name"]), settings=s)
         lake = Lake(s.state, ledger=ledger, settings=s)
-        index = Index(lake=lake, ledger=ledger, policy=policy, settings=s, embedder=self._embedder)
+        index = Index(
+            lake=lake, ledger=ledger, policy=policy, settings=s, embedder=self._embedder, progress=self._progress
+        )
         models = Models(settings=s, policy=policy)
         ingest = Ingest(settings=s, ledger=ledger, lake=lake, policy=policy, progress=self._progress)
         return flow.House(
@@ -208,7 +210,7 @@ class Project:
             there = or_there and self.house.ledger.catalog.document(_written(document)) is not None
             if there or document in self.house.ledger.catalog.failures(name):
                 return name
-        raise NotFound(f"There is no document {document!r} in quarantine.", todo="`drystone quarantine` lists them.")
+        raise NotFound(f"There is no document {document!r} in quarantine.", todo="`drystone quarantine list` names them.")
 
     def _quarantined(self, source: str) -> dict[str, Any]:
         """Counts of one source, and what must be said loudly, or an empty text."""
@@ -221,7 +223,7 @@ class Project:
             what = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
             alarm = (
                 f"WARNING: {failed} of {documents + failed} documents of {source} ({share:.0%}) are in quarantine "
-                f"and answer nothing: {what}. `drystone quarantine` lists them."
+                f"and answer nothing: {what}. `drystone quarantine list` names them."
             )
         return {
             "documents": documents, "quarantined": failed, "ignored": len(lies) - failed, "kinds": dict(kinds),
