@@ -69,6 +69,8 @@ class ArchiveParser:
                 _zip(data, inside)
             else:
                 _stream(data, name, media_type, inside)
+        except NotImplementedError:  # of zipfile: a version of the format that it does not know
+            raise ParseFailed("It is packed in a newer way than we can read.", kind="unsupported") from None
         except _DAMAGED:
             if not inside.parts:
                 raise ParseFailed("It is damaged: the archive cannot be unpacked.", kind="malformed") from None

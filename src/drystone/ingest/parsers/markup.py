@@ -587,7 +587,9 @@ def _read_org(source: _Lines) -> str:
         if not bare:
             source.flush()
         elif heading:
-            source.heading(re.sub(r"\s+:[\w@:]+:\s*$", "", heading.group(2)), len(heading.group(1)))
+            words = heading.group(2).rsplit(None, 1)
+            tagged = len(words) == 2 and re.fullmatch(r":[\w@:]+:", words[1])
+            source.heading(words[0] if tagged else heading.group(2), len(heading.group(1)))
         elif keyword:
             key, value = keyword.group(1).lower(), keyword.group(2)
             if key == "title":
