@@ -61,7 +61,7 @@ def test_html_where_the_plain_text_says_much_less() -> None:
     rich = HTML + "<p>" + "Within forty-five days. " * 10 + "</p><table><tr><th>A</th></tr><tr><td>1</td></tr></table>"
     parsed = read(mail(PLAIN + "Your client shows no HTML.", rich, kind="alternative"))
     assert "shows no HTML" not in parsed.text and "Within forty-five days." in parsed.text
-    assert parsed.notes == ("body:from the HTML, as the plain text says much less",)
+    assert parsed.notes == ("body: from the HTML, as the plain text says much less",)
     assert [b.place for b in parsed.blocks][-2:] == ["part=body", "part=body&table=1&cells=A1:A2"]
     assert "Hello" in read(mail(PLAIN + "Hello there, Bob.", HTML + "<p>Hi there, Bob.</p>", kind="alternative")).text
     assert read(mail(HTML + "<p>Only this.</p>", attached("a.txt", b"x"))).text.endswith("Only this.")

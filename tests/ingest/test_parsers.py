@@ -167,10 +167,10 @@ def test_pdf_pages_and_failures() -> None:
         ("héllo".encode(), "héllo", None),
         (b"\xef\xbb\xbfx", "x", None),
         ("नमस्ते 世界 שלום".encode(), "नमस्ते 世界 שלום", None),
-        ("hello".encode("utf-16"), "hello", "encoding:utf-16"),
-        ("hello world".encode("utf-16-le"), "hello world", "encoding:utf-16-le guessed"),
-        ("hello world".encode("utf-16-be"), "hello world", "encoding:utf-16-be guessed"),
-        (b"a\r\nb\rc", "a\nb\nc", "line_ends:normalised"),
+        ("hello".encode("utf-16"), "hello", "encoding: utf-16"),
+        ("hello world".encode("utf-16-le"), "hello world", "encoding: utf-16-le guessed"),
+        ("hello world".encode("utf-16-be"), "hello world", "encoding: utf-16-be guessed"),
+        (b"a\r\nb\rc", "a\nb\nc", "line ends: normalised"),
     ],
 )
 def test_encodings(data: bytes, text: str, note: str | None) -> None:

@@ -122,7 +122,7 @@ class Reading:
 class Parsed:
     """What a parser returns: plain text, its structure, and what was lost or guessed on the way.
 
-    ``notes``: short typed remarks ("encoding:cp1252 guessed", "pages without text: 3"), never text. ``parts``: what
+    ``notes``: short typed remarks ("encoding: cp1252 guessed", "pages without text: 3"), never text. ``parts``: what
     lies inside and becomes a document of its own; then the text may be empty.
     """
 

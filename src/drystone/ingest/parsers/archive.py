@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from drystone.errors import ParseFailed
-from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.build import TextBuilder, counted
 from drystone.ingest.parsers.names import Names, hidden, size
 from drystone.ingest.parsers.text import decode
 from drystone.records import Parsed, Part, Reading
@@ -60,7 +60,7 @@ class ArchiveParser:
         "application/zip", "application/x-tar", "application/gzip", "application/x-bzip2", "application/x-xz", *_UNREAD,
     )  # fmt: skip
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         if media_type in _UNREAD:
             raise ParseFailed(_UNREAD[media_type], kind="unsupported")
         inside = _Inside(len(data), reading)
@@ -69,8 +69,6 @@ class ArchiveParser:
                 _zip(data, inside)
             else:
                 _stream(data, name, media_type, inside)
-        except NotImplementedError:  # of zipfile: a version of the format that it does not know
-            raise ParseFailed("It is packed in a newer way than we can read.", kind="unsupported") from None
         except _DAMAGED:
             if not inside.parts:
                 raise ParseFailed("It is damaged: the archive cannot be unpacked.", kind="malformed") from None
@@ -129,7 +127,7 @@ class _Inside:
         out = TextBuilder()
         for line in self._lines:
             out.add("list", line, near=True)
-        return out.parsed("", (*self.said, *(f"{k}: {n}" for k, n in self.notes.items() if n)), self.parts)
+        return out.parsed("", (*self.said, *counted(self.notes)), self.parts)
 
 
 def _zip(data: bytes, inside: _Inside) -> None:
@@ -187,7 +185,7 @@ def _zip_names(members: list[zipfile.ZipInfo], inside: _Inside) -> list[str]:
         try:
             texts, notes = decode(b"\n".join(name.replace(b"\n", b" ") for name in odd.values()))
         except ParseFailed:  # of no encoding that we know: then as the format has it
-            texts, notes = "", ("encoding:cp437, as no other fits",)
+            texts, notes = "", ("encoding: cp437, as no other fits",)
         found = texts.split("\n") if texts else [names[n] for n in odd]
         if len(found) == len(odd):
             inside.said += [f"names of members: {note}" for note in notes]

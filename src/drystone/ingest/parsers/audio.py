@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_READING = Reading()
 _RATE, _WINDOW_S, _HOP, _FFT, _MELS = 16_000, 30, 160, 400, 80
 _WINDOW = _RATE * _WINDOW_S
 _TICK_S = 0.02  # of a time that the model says
@@ -57,7 +56,7 @@ class AudioParser:
     media_types = (*_DECODED, *_OTHER)
     slow = "drystone.ingest.parsers.audio:AudioParser"
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = _READING) -> Parsed:
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         if media_type in _OTHER or data[28:36] == b"OpusHead":
             raise ParseFailed(
                 "Sound in AAC, Opus or a film's file is not decoded; save it as WAV, MP3, FLAC or Ogg Vorbis.",

@@ -7,7 +7,7 @@ row repeats it (``Price: 3 EUR | Colour: red``), so that a cell can be cited alo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from drystone.errors import ParseFailed
 from drystone.records import Block, Parsed, Part
@@ -111,6 +111,16 @@ class TextBuilder:
                 return part
             at += len(part)
         return ""
+
+
+def counted(notes: Mapping[str, int]) -> list[str]:
+    """Notes of what was counted; what did not happen is none."""
+    return [f"{what}: {count}" for what, count in notes.items() if count]
+
+
+def unread(left: Mapping[str, int]) -> list[str]:
+    """Notes of what a document holds and we do not read. 0: nobody counted it."""
+    return [f"{what}: {f'{count} ' if count else ''}not read" for what, count in sorted(left.items())]
 
 
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) -> str:

@@ -17,7 +17,6 @@ from drystone.ingest.parsers.text import decode
 from drystone.records import Parsed, Reading
 from drystone.records.place import place
 
-_READING = Reading()
 _TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
 _VOICE = re.compile(r"<v(?:\.[^ >\t]*)?[ \t]+([^>]*)>")
@@ -66,7 +65,7 @@ class CaptionsParser:
     version = "1"
     media_types = ("text/vtt", "application/x-subrip")
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = _READING) -> Parsed:
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         text, notes = decode(data)
         out = TextBuilder(reading.text)
         found, timed = [], False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from drystone.errors import ParseFailed
 from drystone.ingest.media import DOCX
-from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.build import TextBuilder, unread
 from drystone.ingest.parsers.ooxml import Package, R, Relation, described, graphic, lay, package
 from drystone.records import Parsed, Reading
 from drystone.records.place import place
@@ -50,7 +50,7 @@ class DocxParser:
     version = "2"
     media_types = (DOCX,)
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         with package(data) as packed:
             main = packed.main("word", "word/document.xml")
             body = packed.tree(main)
@@ -292,7 +292,7 @@ class _Document:
             self._left["macros"] = 0
         if self._left["embedded files"] <= 0:
             del self._left["embedded files"]
-        return [f"{what}: {f'{count} ' if count else ''}not read" for what, count in sorted(self._left.items())]
+        return unread(self._left)
 
 
 class _Styles:

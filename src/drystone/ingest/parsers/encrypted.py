@@ -23,7 +23,7 @@ class EncryptedParser:
     slow = "drystone.ingest.parsers.encrypted:LargeEncryptedParser"
     workbook: type[XlsxParser] = XlsxParser
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         inside = opened(data, reading.passwords)
         found = sniff(inside, UNKNOWN)
         readers: dict[str, type[Any]] = {DOCX: DocxParser, PPTX: PptxParser, XLSX: self.workbook, XLSB: XlsParser}

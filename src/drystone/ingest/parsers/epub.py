@@ -36,7 +36,7 @@ class EpubParser:
     version = "1"
     media_types = (EPUB,)
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         with package(data) as packed:
             return _book(packed, TextBuilder(reading.text))
 

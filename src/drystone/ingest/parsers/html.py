@@ -67,10 +67,10 @@ def fill(out: TextBuilder, source: str, part: str | None = None) -> tuple[str, t
             node.decompose()
     long = sum(len(node.attributes.get("href") or "") > _LONGEST_ADDRESS for node in tree.css("a[href^=http]"))
     if long:
-        notes = (*notes, f"html:long addresses of links left out: {long}")
+        notes = (*notes, f"html: long addresses of links left out: {long}")
     root = _content(tree)
     if root is not None and not _Walk(out, part, {"noscript"}).go(root) and _Walk(out, part, set()).go(tree.body):
-        notes = (*notes, "html:what is shown without scripts, as there is nothing else")
+        notes = (*notes, "html: what is shown without scripts, as there is nothing else")
     return title, notes
 
 
@@ -93,7 +93,7 @@ def _shallow(source: str) -> tuple[str, tuple[str, ...]]:
         return "" if depth > _DEEPEST else match.group()
 
     shallow = _TAGS.sub(kept, source)
-    return (shallow, ("html:nesting beyond 512 flattened",)) if deepest > _DEEPEST else (source, ())
+    return (shallow, ("html: nesting beyond 512 flattened",)) if deepest > _DEEPEST else (source, ())
 
 
 def _content(tree: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from drystone.errors import ParseFailed
 from drystone.ingest.media import DOC, PPT
-from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.build import TextBuilder, unread
 from drystone.ingest.parsers.locked import opened
 from drystone.ingest.parsers.ooxml import Edged, gridded, lay
 from drystone.records import Parsed, Reading
@@ -38,7 +38,7 @@ class DocParser:
     version = "1"
     media_types = (DOC,)
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         try:
             streams, title = _streams(data, ("WordDocument", "0Table", "1Table"))
             notes: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class PptParser:
     version = "1"
     media_types = (PPT,)
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         wanted = ("PowerPoint Document", "Current User")
         try:
             streams, title = _streams(data, wanted)
@@ -334,7 +334,7 @@ class _Word:
                     where = place(part=kind) if kind in ("headers", "comments") else ""
                     self._out.add("paragraph", f"Comment: {said}" if kind == "comments" and said else said, place=where)
             at += count
-        left = [f"{what}: {count} not read" for what, count in sorted(self._left.items())]
+        left = unread(self._left)
         return self._out.parsed(title, (*notes, *left))
 
     def _body(self, first: int, end: int) -> None:
@@ -517,7 +517,7 @@ class _Slides:
             hidden += self._slide(slide, number, outline, noted)
         if hidden:
             notes = (*notes, f"hidden slides: {hidden} read too")
-        left = [f"{what}: {count} not read" for what, count in sorted(self._left.items())]
+        left = unread(self._left)
         return self._out.parsed(title, (*notes, *left))
 
     def _listed(self, record: _Record | None) -> list[tuple[int, int, list[tuple[int, str]]]]:

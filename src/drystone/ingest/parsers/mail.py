@@ -97,7 +97,7 @@ class MailParser:
         if not any(message.get(field) is not None for field in _KNOWN):
             raise ParseFailed("It is no mail: it has none of a mail's headers.", kind="malformed")
         letter = _Reader().read(message)
-        if letter.notes["body:encrypted"] and not letter.bodies and not letter.parts:
+        if letter.notes["body: encrypted"] and not letter.bodies and not letter.parts:
             raise ParseFailed("The mail is encrypted.", kind="encrypted")
         return letter.parsed()
 
@@ -109,7 +109,7 @@ class MboxParser:
     version = "1"
     media_types = ("application/mbox",)
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         marks = list(_MBOX.finditer(data))
         if not marks or data[: marks[0].start()].strip():
             raise ParseFailed("It is no mailbox: it does not begin with a mail.", kind="malformed")
@@ -194,7 +194,7 @@ class _Reader:
         elif kind == "multipart/alternative":
             self._alternative(children, texts)
         elif kind == "multipart/encrypted":
-            self.letter.notes["body:encrypted"] += 1
+            self.letter.notes["body: encrypted"] += 1
         elif kind == "multipart/related":
             root = next((c for c in children if c.get_content_type().startswith(("text/", "multipart/"))), None)
             page = "" if root is None else self._html(root)
@@ -213,7 +213,7 @@ class _Reader:
             short, long = len(self._text(plain).split()), len(html.render(self._html(rich)).text.split())
             chosen = rich if short * 4 < long else plain
             if chosen is rich and short:
-                self.letter.notes["body:from the HTML, as the plain text says much less"] += 1
+                self.letter.notes["body: from the HTML, as the plain text says much less"] += 1
         else:
             chosen = plain if plain is not None else rich
         for child in children:
@@ -228,7 +228,7 @@ class _Reader:
             return
         if kind in _SEALED:
             signed = _param(node, "smime-type").lower() == "signed-data"
-            letter.notes["body:inside a signature that is not read" if signed else "body:encrypted"] += 1
+            letter.notes["body: inside a signature that is not read" if signed else "body: encrypted"] += 1
             if signed:
                 letter.attach(name or "smime.p7m", _payload(node, letter.notes), kind)
             return
@@ -444,5 +444,5 @@ def _tnef(data: bytes, letter: Letter) -> bool:
         elif attribute & 0xFFFF == 0x800C and not letter.bodies:
             letter.bodies.append(("plain", _decoded(value.rstrip(b"\0"), "")))
     flush()
-    letter.notes["winmail.dat:only its files are read"] += 1
+    letter.notes["winmail.dat: only its files are read"] += 1
     return True

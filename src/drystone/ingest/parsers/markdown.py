@@ -131,7 +131,7 @@ def render(source: str, notes: tuple[str, ...] = ()) -> Parsed:
         source = source[front.end() :]
         named = _TITLE.search(front.group(1))
         title = next((g for g in named.groups() if g), "").strip() if named else ""
-        notes = (*notes, "front_matter:left out")
+        notes = (*notes, "front matter: left out")
     out = TextBuilder()
     notes = (*notes, *fill(out, source))
     return out.parsed(title, notes)

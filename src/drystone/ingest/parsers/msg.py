@@ -54,7 +54,7 @@ class MsgParser:
                 letter = _Storage(file, []).letter(0)
         except (OSError, ValueError, IndexError, KeyError, TypeError, struct.error, RecursionError):
             raise ParseFailed("It is damaged: the compound file cannot be read.", kind="malformed") from None
-        if letter.notes["body:encrypted"] and not letter.bodies and not letter.parts:
+        if letter.notes["body: encrypted"] and not letter.bodies and not letter.parts:
             raise ParseFailed("The mail is encrypted.", kind="encrypted")
         return letter.parsed()
 
@@ -114,10 +114,10 @@ class _Storage:
                 _Storage(self._file, path, self._codepage).attach(letter, depth)
         kind = self.text(_CLASS).lower()
         if kind.endswith(".smime") or any(part.name.lower() == "message.rpmsg" for part in letter.parts):
-            letter.notes["body:encrypted"] += 1
+            letter.notes["body: encrypted"] += 1
             letter.parts = [part for part in letter.parts if not part.name.lower().endswith((".p7m", ".rpmsg"))]
         elif kind.endswith(".smime.multipartsigned"):
-            letter.notes["body:inside a signature that is not read"] += 1
+            letter.notes["body: inside a signature that is not read"] += 1
         return letter
 
     def _sender(self) -> str:

@@ -26,7 +26,6 @@ from drystone.records import Parsed, Reading
 
 CONFIDENCE = 0.6  # below it a line is more likely wrong than right
 _PIXELS = 120_000_000  # of one image: 10 x 12 thousand
-_READING = Reading()
 _FRAMES = 2000
 _SIDE = 2600  # longest side that is recognised: letters of a large scan are legible still
 _FIND = 1280  # lines are found in a smaller copy (four times as fast), and read in the large one
@@ -133,7 +132,7 @@ class ImageParser:
     media_types: tuple[str, ...] = tuple(_FORMATS)
     slow = "drystone.ingest.parsers.ocr:ImageParser"
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = _READING) -> Parsed:
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         if not installed():
             raise ParseFailed(
                 'It is an image; to read the text in it, install the engine for it: pip install "drystone[documents]".',

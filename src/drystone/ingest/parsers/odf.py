@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 from drystone.errors import ParseFailed
 from drystone.ingest.media import ODP, ODS, ODT
-from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.build import TextBuilder, unread
 from drystone.ingest.parsers.ooxml import MOST_BYTES, Package, described, lay, package, tree
 from drystone.ingest.parsers.sheets import Row, sheet
 from drystone.records import Parsed, Reading
@@ -47,7 +47,7 @@ class OdfParser:
     version = "1"
     media_types = (ODT, ODS, ODP)
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         out = TextBuilder(reading.text)
         if not data.startswith(b"PK"):
             try:
@@ -105,7 +105,7 @@ class _Document:
             self._flow(kind)
             self._repeated()
         title = next((n.text or "" for n in meta.iter(_DC + "title")), "") if meta is not None else ""
-        notes = [*self._notes, *(f"{what}: {count} not read" for what, count in sorted(self._left.items()))]
+        notes = [*self._notes, *unread(self._left)]
         return self._out.parsed(title, notes)
 
     # --- texts ------------------------------------------------------------------------------------

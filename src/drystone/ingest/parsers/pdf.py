@@ -32,7 +32,6 @@ _BOLD = re.compile(rb"bold|black|heavy|-BX|SFBX|CMBX", re.I)
 _TOOL_TITLE = re.compile(r"microsoft \w+ - .*|untitled.*|.*\.(?:docx?|indd|qxd|xlsx?|pptx?|rtf|tex|dvi)", re.I)
 _OTHER = re.compile(r"[\W_]+")
 _DIGITS = re.compile(r"\d+")
-_READING = Reading()
 _MOST_PAGES = 20_000
 _FEW = 60  # characters on a page whose image is the text all the same: a stamp, a page's number
 _GAP = 0.85  # of a letter's size: a wider gap parts cells or columns
@@ -73,7 +72,7 @@ class PdfParser:
     slow = "drystone.ingest.parsers.pdf:PdfReader"
     last = False  # somebody takes over
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = _READING) -> Parsed:
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         import pypdfium2 as pdfium
 
         clock = Clock(reading.seconds)

@@ -6,14 +6,12 @@ Guarantees: what no UTF-8 can hold is replaced; the row's title stands before on
 from __future__ import annotations
 
 import json
-import re
 
 from drystone.errors import ParseFailed
 from drystone.ingest.parsers.html import render as render_html
 from drystone.ingest.parsers.markdown import render as render_markdown
+from drystone.ingest.parsers.text import sound
 from drystone.records import Parsed
-
-_LOST = re.compile("[\ud800-\udfff]")
 
 
 class RowParser:
@@ -31,11 +29,11 @@ class RowParser:
                 raise ValueError("no text")
         except (ValueError, KeyError, TypeError, RecursionError):  # nobody but our own source writes rows
             raise ParseFailed("It is no row of a table.", kind="malformed") from None
-        text = _LOST.sub("\ufffd", text).replace("\r\n", "\n").replace("\r", "\n")
+        text = sound(text).replace("\r\n", "\n").replace("\r", "\n")
         if kind == "text/markdown":
             parsed = render_markdown(text)
         elif kind == "text/html":
             parsed = render_html(text)
         else:
             parsed = Parsed(text, ())
-        return Parsed(parsed.text, parsed.blocks, _LOST.sub("\ufffd", title) or parsed.title, parsed.notes)
+        return Parsed(parsed.text, parsed.blocks, sound(title) or parsed.title, parsed.notes)

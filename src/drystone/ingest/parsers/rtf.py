@@ -65,7 +65,7 @@ class RtfParser:
     version = "1"
     media_types = (RTF,)
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rtf"):
             raise ParseFailed("It is no rich text.", kind="malformed")
         return _Document(TextBuilder(reading.text)).read(data.decode("latin-1"))

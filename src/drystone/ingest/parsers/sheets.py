@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 
 from drystone.errors import ParseFailed
 from drystone.ingest.media import XLS, XLSB, XLSX
-from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.build import TextBuilder, unread
 from drystone.ingest.parsers.locked import opened
 from drystone.ingest.parsers.ooxml import (
     MOST_BYTES,
@@ -67,7 +67,7 @@ class XlsxParser:
     most = MOST_BYTES
     patient = False
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         with package(data, self.most) as packed:
             main = packed.main("xl", "xl/workbook.xml")
             root = packed.tree(main)
@@ -92,7 +92,7 @@ class XlsParser:
     version = "1"
     media_types = (XLS, XLSB)
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
         notes = ["binary workbook: comments, charts and number formats are not read"]
@@ -126,22 +126,12 @@ class XlsParser:
         return out.parsed("", notes)
 
 
-_LAST_SECTOR = 0xFFFFFFFA  # from here on the numbers of sectors are marks
-
-
 def _no_loops(data: bytes) -> None:
     """Refuses a compound file in which a chain of sectors bites its own tail: calamine would follow it for ever."""
     import olefile
 
     if not data.startswith(olefile.MAGIC):
         return
-    sector_bytes = 1 << min(int.from_bytes(data[30:32], "little"), 20)
-    at, left = int.from_bytes(data[68:72], "little"), len(data) // sector_bytes  # the table of tables is a chain, too
-    while at < _LAST_SECTOR:
-        if left <= 0:
-            raise ParseFailed("It is damaged: its sectors go round in a circle.", kind="malformed")
-        left, end = left - 1, (at + 2) * sector_bytes
-        at = int.from_bytes(data[end - 4 : end], "little") if end <= len(data) else _LAST_SECTOR
     with olefile.OleFileIO(io.BytesIO(data)) as file:
         file.loadminifat()
         for chains in (file.fat, file.minifat):
@@ -197,7 +187,7 @@ class _Workbook:
             notes.append(f"hidden rows: {rows} read too")
         if "xl/vbaproject.bin" in self._packed:
             self._left["macros"] = 0
-        notes += [f"{what}: {f'{count} ' if count else ''}not read" for what, count in sorted(self._left.items())]
+        notes += unread(self._left)
         return self._out.parsed(self._packed.title(), notes, self._parts)
 
     def _sheet(self, name: str, relation: Relation) -> None:

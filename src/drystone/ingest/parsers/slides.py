@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from drystone.errors import ParseFailed
 from drystone.ingest.media import PPTX
-from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.build import TextBuilder, unread
 from drystone.ingest.parsers.ooxml import A, Package, R, Relation, described, graphic, lay, package, paragraphs
 from drystone.records import Parsed, Part, Reading
 from drystone.records.place import place
@@ -36,7 +36,7 @@ class PptxParser:
     version = "1"
     media_types = (PPTX,)
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         with package(data) as packed:
             main = packed.main("ppt", "ppt/presentation.xml")
             root = packed.tree(main)
@@ -70,7 +70,7 @@ class _Deck:
         if self._packed.names("ppt/vbaproject"):
             self._left["macros"] = 0
         notes = [f"hidden slides: {hidden} read too"] if hidden else []
-        notes += [f"{what}: {f'{count} ' if count else ''}not read" for what, count in sorted(self._left.items())]
+        notes += unread(self._left)
         return self._out.parsed(self._packed.title(), notes, self._parts)
 
     def _slide(self, slide: Element, number: int, related: dict[str, Relation]) -> None:

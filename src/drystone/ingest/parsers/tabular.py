@@ -18,13 +18,12 @@ from typing import Any
 
 from drystone.errors import ParseFailed
 from drystone.ingest.parsers.build import TextBuilder
-from drystone.ingest.parsers.text import decode
+from drystone.ingest.parsers.text import decode, sound
 from drystone.records import Parsed, Reading
 
 _NUMBER = re.compile(
     r"[-+]?[$€£¥]?\s?\d[\d.,  ']*\s?[%$€£¥]?|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|true|false", re.I
 )
-_LONE = re.compile("[\ud800-\udfff]")
 _SAMPLE = 200  # rows by which delimiter and header are found
 _LINES = 4096  # of JSON, a block
 LARGE = 32 << 20  # bytes that take longer than a document may, but where there is more time
@@ -38,7 +37,7 @@ class CsvParser:
     media_types = ("text/csv", "text/tab-separated-values")
     slow = "drystone.ingest.parsers.tabular:LargeCsvParser"
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         if self.slow and len(data) > LARGE:
             raise ParseFailed("It is large, and read where there is more time.", kind="slow")
         text, said = decode(data)
@@ -51,13 +50,13 @@ class CsvParser:
             sample = list(islice(rows, _SAMPLE))
             header = headed([row for row in sample if any(map(str.strip, row))])
             if not header:
-                notes.append("csv:no header")
+                notes.append("csv: no header")
             widths = Counter(len(row) for row in sample if row)
             if len(widths) > 1:
-                notes.append("csv:rows of different lengths")
+                notes.append("csv: rows of different lengths")
             once = header and _named(text, sample) > reading.text
             if once:
-                notes.append("csv:header written once, as the text would be too long")
+                notes.append("csv: header written once, as the text would be too long")
             out.table(chain(sample, rows), header=None if header and not once else [])
         except csv.Error as error:
             raise ParseFailed(f"It is not CSV ({str(error)[:80]}).", kind="malformed") from None
@@ -139,7 +138,7 @@ class JsonParser:
     media_types = ("application/json", "application/x-ndjson")
     slow = "drystone.ingest.parsers.tabular:LargeJsonParser"
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         if self.slow and len(data) > LARGE:
             raise ParseFailed("It is large, and read where there is more time.", kind="slow")
         text, said = decode(data)
@@ -154,7 +153,7 @@ class JsonParser:
         except ValueError:
             if "\n" in text.strip() and text.lstrip()[:1] == "{":
                 try:
-                    return _by_line(text, [*notes, "json:one value a line"], out)
+                    return _by_line(text, [*notes, "json: one value a line"], out)
                 except ParseFailed:
                     pass  # then it is neither, as the next line says
             raise ParseFailed("It is not JSON.", kind="malformed") from None
@@ -163,7 +162,7 @@ class JsonParser:
             _add(out, (" | ".join(_leaves("", record)) for record in value))
         else:
             _add(out, _leaves("", value))
-        return out.parsed(_LONE.sub("\ufffd", named) if isinstance(named, str) else "", notes)
+        return out.parsed(sound(named) if isinstance(named, str) else "", notes)
 
 
 class LargeJsonParser(JsonParser):
@@ -197,7 +196,7 @@ def _by_line(text: str, notes: list[str], out: TextBuilder) -> Parsed:
 
 def _add(out: TextBuilder, lines: Iterator[str]) -> None:
     near = False
-    while some := [_LONE.sub("\ufffd", line) for line in islice(lines, _LINES)]:
+    while some := [sound(line) for line in islice(lines, _LINES)]:
         out.add("table", "\n".join(filter(None, some)), near=near)
         near = True
 

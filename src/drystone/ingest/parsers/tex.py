@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from unicodedata import normalize
 
-from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.build import TextBuilder, counted
 from drystone.ingest.parsers.text import decode
 from drystone.records import Parsed
 
@@ -131,8 +131,7 @@ class _Tex:
             at = self._token(found, text, end)
         self._run.append(text[at:end])
         self._flush()
-        said_notes = (f"{note}: {count}" for note, count in self._notes.items() if count)
-        return self._out.parsed(self._title, (*notes, *said_notes))
+        return self._out.parsed(self._title, (*notes, *counted(self._notes)))
 
     def _token(self, found: re.Match[str], text: str, end: int) -> int:
         """Do what a token says; where to go on."""

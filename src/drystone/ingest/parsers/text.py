@@ -39,7 +39,7 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     text, notes = _decode(data)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-        notes = (*notes, "line_ends:normalised")
+        notes = (*notes, "line ends: normalised")
     return text, notes
 
 
@@ -55,32 +55,37 @@ def decode_as(data: bytes, encoding: str, said: str) -> tuple[str, tuple[str, ..
         b"a".decode(codec.name)  # "base64" and its like are codecs too
     except (LookupError, ValueError):  # ValueError: a NUL in its name
         text, notes = decode(data)
-        return text, (*notes, f"encoding:{said} names one that does not exist")
+        return text, (*notes, f"encoding: {said} names one that does not exist")
     if codec.name.startswith(("utf-16", "utf-32")) and b"\0" not in data:
         return decode(data)  # where it is said, in ASCII, it cannot be true
-    text, notes = "", (f"encoding:{encoding.lower()[:40]} as {said} says",)
+    text, notes = "", (f"encoding: {encoding.lower()[:40]} as {said} says",)
     if not codec.name.startswith(_ESCAPED):
         with suppress(UnicodeDecodeError):  # then it is as it says
             text, notes = data.decode("utf-8"), ()
     if notes:
-        text = _LONE.sub("\ufffd", codec.decode(data, "replace")[0])  # UTF-7 can write them
+        text = sound(codec.decode(data, "replace")[0])  # UTF-7 can write them
         if "\ufffd" in text:
-            notes = (*notes, "encoding:broken characters")
+            notes = (*notes, "encoding: broken characters")
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", ""), notes
+
+
+def sound(text: str) -> str:
+    """The text with U+FFFD for halves of characters (surrogates), which nothing can store."""
+    return _LONE.sub("\ufffd", text)
 
 
 def _decode(data: bytes) -> tuple[str, tuple[str, ...]]:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             try:
-                return data.decode(encoding), () if encoding == "utf-8-sig" else (f"encoding:{encoding}",)
+                return data.decode(encoding), () if encoding == "utf-8-sig" else (f"encoding: {encoding}",)
             except UnicodeDecodeError:
                 raise ParseFailed(f"The bytes are not the {encoding} that their mark says.", kind="encoding") from None
     if b"\0" in data:
         return _wide(data)
     if b"\x1b$" in data:
         try:
-            return data.decode("iso2022_jp_2"), ("encoding:iso-2022-jp guessed",)
+            return data.decode("iso2022_jp_2"), ("encoding: iso-2022-jp guessed",)
         except UnicodeDecodeError:
             pass  # an escape that means something else
     try:
@@ -95,7 +100,7 @@ def _wide(data: bytes) -> tuple[str, tuple[str, ...]]:
         with suppress(UnicodeDecodeError):  # text in which some strayed
             text = data.replace(b"\0", b"").decode("utf-8")
             if not _odd(text):
-                return text, ("encoding:zero bytes left out",)
+                return text, ("encoding: zero bytes left out",)
     zeros = [data[at::4].count(0) * 4 / len(data) for at in range(4)]
     if min(zeros[:2]) > 0.9 and zeros[3] < 0.1:
         likely: tuple[str, ...] = ("utf-32-be",)
@@ -107,7 +112,7 @@ def _wide(data: bytes) -> tuple[str, tuple[str, ...]]:
         with suppress(UnicodeDecodeError):
             text = data.decode(encoding)
             if not _odd(text):
-                return text, (f"encoding:{encoding} guessed",)
+                return text, (f"encoding: {encoding} guessed",)
     raise ParseFailed("The bytes are not text.", kind="unsupported")
 
 
@@ -124,7 +129,7 @@ def _guessed(data: bytes) -> tuple[str, tuple[str, ...]]:
     if wrong < len(sample) / 1000:
         strays = data.decode("utf-8", "replace")
         if strays.count("\ufffd") * 4 < sum(1 for c in strays[:_SAMPLE] if ord(c) > 127):
-            return strays, ("encoding:utf-8 with broken characters",)
+            return strays, ("encoding: utf-8 with broken characters",)
     from chardetng_py import EncodingDetector
 
     detector = EncodingDetector()
@@ -135,13 +140,13 @@ def _guessed(data: bytes) -> tuple[str, tuple[str, ...]]:
         encoding = _western(data)
     for attempt in (encoding, "cp1252"):
         try:
-            return data.decode(attempt), (f"encoding:{attempt} guessed",)
+            return data.decode(attempt), (f"encoding: {attempt} guessed",)
         except (UnicodeDecodeError, LookupError):
             continue
     text = data.decode(encoding, "replace")
     if text.count("\ufffd") * 100 > len(text):
         raise ParseFailed("We could not tell in which encoding the text is written.", kind="encoding")
-    return text, (f"encoding:{encoding} guessed, with broken characters",)
+    return text, (f"encoding: {encoding} guessed, with broken characters",)
 
 
 def _western(data: bytes) -> str:

@@ -76,7 +76,7 @@ class XmlParser:
     media_types = ("application/xml", "image/svg+xml")
     slow = "drystone.ingest.parsers.xml:LargeXmlParser"
 
-    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:  # noqa: B008
+    def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         if self.slow and len(data) > LARGE:
             raise ParseFailed("It is large, and read where there is more time.", kind="slow")
         said = _ENCODING.match(data[:400])
@@ -85,7 +85,7 @@ class XmlParser:
         try:
             root = _tree(text)
         except expat.ExpatError:
-            return Parsed(text, (), "", (*notes, "xml:not well-formed, read as plain text"))
+            return Parsed(text, (), "", (*notes, "xml: not well-formed, read as plain text"))
         kind = _local(root)
         if kind == "html":
             return html.render(text, notes)
