@@ -217,3 +217,10 @@ def test_a_name_in_no_known_encoding_costs_nothing() -> None:
     data = zipped({"n" * len(raw): b"x"}).replace(b"n" * len(raw), raw)
     parsed = read(data)
     assert list(inside(parsed).values()) == [b"x"] and "names of members" in parsed.notes[0]
+
+
+def test_a_version_of_zip_that_nobody_reads() -> None:
+    data = bytearray(zipped({"a.txt": b"first"}))
+    at = data.index(b"PK\x01\x02")
+    data[at + 6] = 84
+    assert refused(bytes(data)) == "unsupported"

@@ -437,6 +437,10 @@ def test_sectors_in_a_circle() -> None:
     table = 512 + 512 * struct.unpack_from("<I", data, 76)[0]
     struct.pack_into("<I", data, table + 4 * 5, 2)  # sector 5 is followed by sector 2
     assert refused(XlsParser(), bytes(data)) == "malformed"
+    data = bytearray(xls({"s": [["x"] * 100] * 20}))
+    struct.pack_into("<I", data, 68, 1)  # the table of tables begins in a sector whose last word leads back to it
+    struct.pack_into("<I", data, 512 * 3 - 4, 1)
+    assert refused(XlsParser(), bytes(data)) == "malformed"
 
 
 # --- what must hold for all -----------------------------------------------------------------------

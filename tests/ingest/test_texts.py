@@ -307,3 +307,8 @@ def test_notebooks() -> None:
     for junk in ("[]", "{", '{"cells": 3}'):
         with pytest.raises(ParseFailed):
             read(NotebookParser(), junk)
+
+
+def test_a_heading_of_org_with_a_long_run_of_spaces_is_read_at_once() -> None:
+    parsed = read(OrgParser(), "* Hello" + " " * 200_000 + "x\n* Plan   :work:now:\n")
+    assert [parsed.text[b.start : b.end] for b in parsed.blocks][1] == "Plan"

@@ -69,6 +69,8 @@ class ArchiveParser:
                 _zip(data, inside)
             else:
                 _stream(data, name, media_type, inside)
+        except NotImplementedError:  # of zipfile: a version of the format that it does not know
+            raise ParseFailed("It is packed in a newer way than we can read.", kind="unsupported") from None
         except _DAMAGED:
             if not inside.parts:
                 raise ParseFailed("It is damaged: the archive cannot be unpacked.", kind="malformed") from None
@@ -160,9 +162,9 @@ def _zip(data: bytes, inside: _Inside) -> None:
                 inside.leave(name, "malformed", "It is damaged inside its archive.")
             else:
                 if content is None and inside.passwords:
-                    inside.leave(name, "wrong_password", "None of the source's passwords opens it.")
+                    inside.leave(name, "wrong_password", UNFITTING)
                 elif content is None:
-                    inside.leave(name, "encrypted", "It is encrypted.")
+                    inside.leave(name, "encrypted", LOCKED)
                 else:
                     inside.add(name, content)
 

@@ -376,8 +376,8 @@ _FENCE = re.compile(r"(-{4,}|\.{4,}|`{3,}|\+{4,}|/{4,}|={4,}|\*{4,}|_{4,}|--)(?:
 _SEPARATOR = re.compile(
     r"(?:(?<=\s)|^)(?:(\d{1,3}(?:\.\d{1,3})?|\.\d{1,3})([+*]))?(?:[<^>](?:\.[<^>])?|\.[<^>])?[a-demhlsv]?(?<!\\)\||(?<!\\)\|"
 )
-_ADOC_LINK = re.compile(r"(?:(link|xref|image|icon|kbd|btn|menu|footnote|stem|latexmath|pass|anchor):([^\s\[\]]{0,2000})|"
-                        r"((?:https?|mailto):[^\s\[\]<>]{1,2000}))\[([^\]]{0,500})\]")  # fmt: skip
+_ADOC_LINK = re.compile(r"(?:(link|xref|image|icon|kbd|btn|menu|footnote|stem|latexmath|pass|anchor):"
+                        r"([^\s\[\]]{0,2000})|((?:https?|mailto):[^\s\[\]<>]{1,2000}))\[([^\]]{0,500})\]")  # fmt: skip
 _CROSS = re.compile(r"<<([^<>,\n]+)(?:,\s*([^<>\n]*))?>>")
 _ADOC_MARK = re.compile(
     r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])|(?<![\w_])_(?=\S)([^_\n]+?)(?<=\S)_(?![\w_])|"
@@ -587,7 +587,9 @@ def _read_org(source: _Lines) -> str:
         if not bare:
             source.flush()
         elif heading:
-            source.heading(re.sub(r"\s+:[\w@:]+:\s*$", "", heading.group(2)), len(heading.group(1)))
+            words = heading.group(2).rsplit(None, 1)
+            tagged = len(words) == 2 and re.fullmatch(r":[\w@:]+:", words[1])
+            source.heading(words[0] if tagged else heading.group(2), len(heading.group(1)))
         elif keyword:
             key, value = keyword.group(1).lower(), keyword.group(2)
             if key == "title":

@@ -126,12 +126,22 @@ class XlsParser:
         return out.parsed("", notes)
 
 
+_LAST_SECTOR = 0xFFFFFFFA  # from here on the numbers of sectors are marks
+
+
 def _no_loops(data: bytes) -> None:
     """Refuses a compound file in which a chain of sectors bites its own tail: calamine would follow it for ever."""
     import olefile
 
     if not data.startswith(olefile.MAGIC):
         return
+    sector_bytes = 1 << min(int.from_bytes(data[30:32], "little"), 20)
+    at, left = int.from_bytes(data[68:72], "little"), len(data) // sector_bytes  # the table of tables is a chain, too
+    while at < _LAST_SECTOR:
+        if left <= 0:
+            raise ParseFailed("It is damaged: its sectors go round in a circle.", kind="malformed")
+        left, end = left - 1, (at + 2) * sector_bytes
+        at = int.from_bytes(data[end - 4 : end], "little") if end <= len(data) else _LAST_SECTOR
     with olefile.OleFileIO(io.BytesIO(data)) as file:
         file.loadminifat()
         for chains in (file.fat, file.minifat):
