@@ -58,11 +58,11 @@ class _Section:
 
 def chunks(parsed: Parsed, *, limit: int, overlap: int = 1) -> Iterator[Chunk]:
     """Chunks in order. ``limit``: code points of one; ``overlap``: sentences that a split passage repeats."""
-    ordinal = 0
+    ordinal, lines = 0, _Rows(parsed.text)
     for section in _sections(parsed):
         starts = [block.start for block in section.blocks] if any(block.place for block in section.blocks) else None
         for start, end, heading in _cut(parsed.text, section, max(1, limit), overlap):
-            where = "" if starts is None else _place(parsed.text, section, starts, start, end)
+            where = "" if starts is None else _place(lines, section, starts, start, end)
             yield Chunk(ordinal, start, end, parsed.text[start:end], heading, section.page, where)
             ordinal += 1
 
@@ -115,7 +115,22 @@ def _alone(section: _Section) -> _Section:
     return _Section(section.heading[:-1], section.page, section.frame, [section.title])
 
 
-def _place(text: str, section: _Section, starts: Sequence[int], start: int, end: int) -> str:
+class _Rows:
+    """How many of a block's lines end before a character; what was counted is not counted again."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._start = self._at = self._count = 0
+
+    def between(self, start: int, end: int) -> int:
+        if start != self._start or end < self._at:
+            self._start, self._at, self._count = start, start, 0
+        self._count += self._text.count("\n", self._at, end)
+        self._at = end
+        return self._count
+
+
+def _place(lines: _Rows, section: _Section, starts: Sequence[int], start: int, end: int) -> str:
     """The section's frame, and what of its one table and of its recording lies between ``start`` and ``end``."""
     rows: list[tuple[int, int, int, int]] = []
     tables: set[str] = set()
@@ -128,9 +143,8 @@ def _place(text: str, section: _Section, starts: Sequence[int], start: int, end:
         said = parts(block.place)
         if "cells" in said:
             row, column, _, last_column = corners(said["cells"])
-            first, last = max(block.start, start), min(block.end, end)
-            row += text.count("\n", block.start, first)
-            rows.append((row, column, row + text.count("\n", first, last), last_column))
+            first = row + lines.between(block.start, max(block.start, start))
+            rows.append((first, column, row + lines.between(block.start, min(block.end, end)), last_column))
         if "table" in said or "cells" in said:
             tables.add(str(said.get("table", "")))
         times += [said[key] for key in ("start_s", "end_s") if key in said]
