@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,19 @@ def test_one_source_in_outage_does_not_hold_up_the_others(cli: Callable[..., Sai
         "source documents": True,
         "source gone": False,
     }
+
+
+def test_an_extra_that_is_not_installed_is_named(
+    cli: Callable[..., Said], desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("drystone.cli.operate.version", absent)
+    said = cli("check", "--project", "desk", "--json")
+    lacks = {c["check"]: c["detail"] for c in said.json["checks"] if "not installed" in c["detail"]}
+    assert said.code == 0 and set(lacks) == {"text in images", "speech", "object stores"}
+    assert 'pip install "drystone[documents]"' in lacks["text in images"]
 
 
 def test_what_cannot_be_read_is_done_in_part(cli: Callable[..., Said], desk: Path) -> None:

@@ -178,7 +178,7 @@ def test_forms_and_comments() -> None:
 
 def test_passwords() -> None:
     locked = document(at(72, 700, "The vault is in the cellar."), password="s\u00e9same")
-    assert refused(locked).kind == "encrypted"
+    assert refused(locked).kind == "encrypted" and "quarantine retry --password" in str(refused(locked))
     assert refused(locked, passwords=("other", "wrong")).kind == "wrong_password"
     assert parse(locked, passwords=("other", "s\u00e9same")).text == "The vault is in the cellar."
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +21,12 @@ from drystone import __version__, settings
 from drystone.cli import FAILED, OK
 from drystone.cli.output import emit, project
 from drystone.errors import DigestMismatch, DrystoneError, NotFound, UsageError
+
+EXTRAS = (  # what it is for, a package of it, the extra that brings it
+    ("text in images", "rapidocr", "documents"),
+    ("speech", "ctranslate2", "audio"),
+    ("object stores", "s3fs", "objects"),
+)
 
 
 def _settings(options: argparse.Namespace) -> settings.Settings:
@@ -52,6 +59,8 @@ def check(options: argparse.Namespace) -> int:
     for engine in ("lance", "pyarrow", "onnxruntime", "faiss", "cedarpy", "tokenizers", "pypdfium2"):
         probe(engine, lambda engine=engine: _version(engine))  # type: ignore[misc]
     probe("xllamacpp", lambda: _version("xllamacpp"), needed=False)
+    for what, package, extra in EXTRAS:
+        probe(what, lambda package=package, extra=extra: _extra(package, extra), needed=False)  # type: ignore[misc]
     try:
         s = _settings(options)
     except DrystoneError as error:
@@ -123,6 +132,14 @@ def _version(name: str) -> str:
     else:
         module = importlib.import_module(name)
     return str(getattr(module, "__version__", "present"))
+
+
+def _extra(package: str, extra: str) -> str:
+    """The version of what an extra brings; it is not loaded, which would take a second."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        raise ImportError(f'not installed: pip install "drystone[{extra}]"') from None
 
 
 def _said(error: Exception) -> str:

@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from drystone.errors import ParseFailed
 from drystone.ingest.parsers.build import TextBuilder, counted
+from drystone.ingest.parsers.locked import LOCKED, UNFITTING
 from drystone.ingest.parsers.names import Names, hidden, size
 from drystone.ingest.parsers.text import decode
 from drystone.records import Parsed, Part, Reading

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from drystone.errors import ParseFailed
 
+LOCKED = "It is encrypted; say where its password lies: passwords of the source, or quarantine retry --password."
+UNFITTING = "It is encrypted, and none of the passwords that are named opens it."
 _STANDARD = "VelvetSweatshop"  # Excel's own, for workbooks that are only locked against changes
 
 
@@ -44,5 +46,5 @@ def opened(data: bytes, passwords: Sequence[str]) -> bytes:
     except Exception as error:
         raise ParseFailed("It is encrypted, and damaged or in a way that we do not know.", kind="encrypted") from error
     if not passwords:
-        raise ParseFailed("It is encrypted, and the source names no password.", kind="encrypted")
-    raise ParseFailed("It is encrypted, and none of the source's passwords opens it.", kind="wrong_password")
+        raise ParseFailed(LOCKED, kind="encrypted")
+    raise ParseFailed(UNFITTING, kind="wrong_password")

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 from drystone.errors import ParseFailed
 from drystone.ingest.media import ODP, ODS, ODT
 from drystone.ingest.parsers.build import TextBuilder, unread
+from drystone.ingest.parsers.locked import LOCKED, UNFITTING
 from drystone.ingest.parsers.ooxml import MOST_BYTES, Package, described, lay, package, tree
 from drystone.ingest.parsers.sheets import Row, sheet
 from drystone.records import Parsed, Reading
@@ -497,7 +498,7 @@ def _opened(packed: Package, passwords: Sequence[str]) -> _Files:
     if not locked:
         return _Files(packed)
     if not passwords:
-        raise ParseFailed("It is encrypted, and the source names no password.", kind="encrypted")
+        raise ParseFailed(LOCKED, kind="encrypted")
     whole = "encrypted-package"
     for password in passwords:
         if whole in locked:
@@ -516,7 +517,7 @@ def _opened(packed: Package, passwords: Sequence[str]) -> _Files:
                 parts[name] = raw
         else:
             return _Files(packed, parts)
-    raise ParseFailed("It is encrypted, and none of the source's passwords opens it.", kind="wrong_password")
+    raise ParseFailed(UNFITTING, kind="wrong_password")
 
 
 def _decrypted(data: bytes, entry: Element, password: str) -> bytes | None:

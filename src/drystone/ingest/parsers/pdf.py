@@ -24,6 +24,7 @@ from drystone.ingest.parsers import ocr
 from drystone.ingest.parsers.build import TextBuilder
 from drystone.ingest.parsers.clock import Clock
 from drystone.ingest.parsers.layout import LIST, Paragraph, Segment, Table, read
+from drystone.ingest.parsers.locked import LOCKED, UNFITTING
 from drystone.records import Parsed, Part, Reading
 
 _LONE = re.compile("[\ud800-\udfff\x00-\x08\x0b\x0e-\x1f\uffff]")
@@ -158,8 +159,8 @@ def _opened(data: bytes, passwords: tuple[str, ...]) -> Any:
             if code != raw.FPDF_ERR_PASSWORD:
                 raise ParseFailed("It is damaged: no PDF can be made out.", kind="malformed") from None
     if passwords:
-        raise ParseFailed("It is encrypted, and no password of the source opens it.", kind="wrong_password")
-    raise ParseFailed("It is encrypted with a password.", kind="encrypted")
+        raise ParseFailed(UNFITTING, kind="wrong_password")
+    raise ParseFailed(LOCKED, kind="encrypted")
 
 
 def _segments(page: Any) -> tuple[list[list[Segment]], int]:
