@@ -11,6 +11,7 @@ import resource
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from drystone.ingest.wire import HEAD, MOST_BLOCKS, frame, pack
 from drystone.records import Block, Parsed
+
+HOARD: list[bytes] = []
 
 
 class Hostile:
@@ -29,6 +32,15 @@ class Hostile:
 
     def fine(self, data: bytes) -> str:
         return "fine"
+
+    def hoard(self, data: bytes) -> str:
+        """Taken over by its document: all that this process ever saw, and what waits in it to be parsed."""
+        HOARD.append(data)
+        frame = sys._getframe()
+        while frame.f_back is not None:
+            frame = frame.f_back
+            HOARD.extend(d for d in frame.f_locals.get("payloads", ()) if isinstance(d, bytes))
+        return " ".join(d.decode() for d in HOARD)
 
     def pid(self, data: bytes) -> str:
         return str(os.getpid())
