@@ -9,6 +9,7 @@ import json
 import sys
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 
 import drystone
@@ -53,6 +54,8 @@ def main() -> None:
         (root / "users.toml").write_text(PEOPLE)
         for file, text in FILES.items():
             (root / "documents" / file).write_text(text)
+        with zipfile.ZipFile(root / "documents" / "tools.zip", "w") as archive:
+            archive.writestr("tools.csv", "Tool,Price in euros\nHammer,19\nSaw,24\n")
         question = "Where are lost badges replaced?"
         with drystone.open(root) as kb:
             kb.ingest(actor="olga")

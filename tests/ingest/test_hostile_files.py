@@ -114,6 +114,7 @@ def test_hostile_documents(group: str, tmp_path: Path, offline: str) -> None:
 
 
 # What would wait if it were quadratic: the formats whose patterns are ours, a fifth of a second a megabyte at most.
+@pytest.mark.engines
 @pytest.mark.parametrize(
     "suffix",
     ["md", "html", "txt", "csv", "json", "eml", "rtf", "xml", "yaml", "ics", "rst", "tex", "org", "adoc", "vtt", "srt"],
