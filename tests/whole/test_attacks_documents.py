@@ -7,11 +7,13 @@ took over and a disk that fails.
 from __future__ import annotations
 
 import contextlib
+import imaplib
 import json
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,9 @@ import drystone
 from drystone.cli import main
 from drystone.errors import DrystoneError, NotFound, Refused
 from drystone.ingest.files import FilesSource
+from drystone.ingest.mailbox import ImapSource
 from drystone.ingest.pool import Job, Pool
+from drystone.ingest.web import _public
 from drystone.ingest.wire import pack, unpack
 from drystone.records import Block, Classification, Label, Parsed, Part, Reading
 from drystone.testing import HashEmbedder
@@ -526,6 +530,28 @@ def test_no_answer_is_larger_than_what_was_allowed() -> None:
     ):
         with pytest.raises(ValueError):
             sent(text, *parts)
+
+
+# -- sources ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("address", [
+    "127.0.0.1", "10.0.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "::1", "::", "fe80::1", "fc00::1", "fec0::1",
+    "::ffff:10.0.0.1", "::10.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::a00:1", "2002:a00:1::1", "2001:0:4136:e378::f5ff:fffe",
+])  # fmt: skip
+def test_no_way_of_writing_a_private_address_is_public(address: str) -> None:
+    assert not _public(address)
+    assert (
+        _public("93.184.215.14") and _public("2606:2800:21f:cb07:6820:80da:af6b:8b2c") and _public("64:ff9b::5db8:d70e")
+    )
+
+
+def test_a_mail_folders_name_begins_no_command() -> None:
+    said: list[str] = []
+    source = ImapSource.__new__(ImapSource)
+    source.__dict__ |= {"_at": ("", "", 0), "_names": {"x": "x\r\nA1 DELETE INBOX"}}
+    source._server = lambda: SimpleNamespace(select=lambda *given, **_: said.append(given))  # type: ignore[assignment, method-assign]
+    with pytest.raises(imaplib.IMAP4.abort):
+        source._examine("x")
+    assert not said
 
 
 # -- any history -----------------------------------------------------------------------------------------

@@ -354,7 +354,7 @@ class ImapSource:
         if folder not in self._names:
             self._list_folders()
         name = self._names.get(folder)
-        if name is None:
+        if name is None or any(c in name for c in "\r\n\0"):  # a line's end in it would begin a command
             raise imaplib.IMAP4.abort("no such folder")
         quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
         count = self._done(server.select(quoted, readonly=True))[0]

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import version
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -61,6 +61,8 @@ _CHARSET = re.compile(
     r"|shift_jis|euc-(jp|kr)",
     re.I,
 )
+_CARRY = (bytes(12), bytes(10) + b"\xff\xff", bytes.fromhex("0064ff9b") + bytes(8))  # an IPv4 address in the last four
+_LOCAL = (IPv6Network("64:ff9b:1::/48"), IPv6Network("fec0::/10"))
 _UNRESERVED = re.compile("[A-Za-z0-9._~-]")
 
 
@@ -727,8 +729,11 @@ def _host(place: str) -> tuple[str, int]:
 
 def _public(address: str) -> bool:
     found: Any = ip_address(address)
-    if isinstance(found, IPv6Address) and found.ipv4_mapped:
-        found = found.ipv4_mapped
+    if isinstance(found, IPv6Address):
+        if any(found in network for network in _LOCAL):
+            return False
+        carried = found.packed[-4:] if found.packed[:12] in _CARRY else b""
+        found = IPv4Address(carried) if carried else found.sixtofour or found.teredo and found.teredo[1] or found
     return bool(found.is_global) and not found.is_multicast
 
 
