@@ -13,6 +13,7 @@ import pytest
 
 import drystone
 from drystone.errors import NotFound, SettingsError
+from drystone.ingest.pool import Broken, Pool
 from drystone.records import Report
 from tests.ingest.build import ENCRYPTED
 from tests.ingest.build_mail import locked_zip
@@ -278,3 +279,9 @@ def test_a_folder_cannot_be_named_as_if_it_were_an_archive(tmp_path: Path) -> No
     assert "docs:public/a.zip%21/tea.txt" in found(bench, "pool heated Fridays", "eve")
     assert numbers(bench.ingest()) == {}
     bench.kb.close()
+
+
+def test_what_nobody_has_time_for_is_a_timeout(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pool, "parse", lambda self, jobs, told: [Broken("slow", "It is long.") for _ in jobs])
+    (bench.documents / "handbook" / "b.md").write_text(POOL)
+    assert [(f.document, f.kind) for f in bench.ingest().failures] == [("docs:handbook/b.md", "timeout")]

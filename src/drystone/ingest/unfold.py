@@ -208,8 +208,8 @@ class Unfolding:
                 answers |= dict(zip(later, found, strict=True))
         for at, (work, _) in enumerate(chosen):
             answer = answers[at]
-            if isinstance(answer, Broken):
-                self._fail(work, answer.kind, answer.reason)
+            if isinstance(answer, Broken):  # nobody has more time for what is slow still
+                self._fail(work, "timeout" if answer.kind == "slow" else answer.kind, answer.reason)
                 given.append((work, None))
             else:
                 given.append((work, answer))
@@ -259,4 +259,4 @@ def _above(work: Work) -> str:
 
 
 def _slow(answer: Parsed | Broken, reader: Reader) -> bool:
-    return isinstance(answer, Parsed) is False and getattr(answer, "kind", "") == "slow" and bool(reader.slow)
+    return not isinstance(answer, Parsed) and answer.kind == "slow" and bool(reader.slow)

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import time
 
+from drystone.errors import ParseFailed
+
 SHARE = 0.8  # the rest is for what has begun, and for putting the text together
+
+
+def later(slow: str, size: int, most: int) -> None:
+    """Leave a document of more than ``most`` bytes to the parser ``slow``, where one is named: it has more time."""
+    if slow and size > most:
+        raise ParseFailed("It is large, and read where there is more time.", kind="slow")
 
 
 class Clock:

@@ -34,6 +34,7 @@ class EncryptedParser:
 
 
 class LargeEncryptedParser(EncryptedParser):
-    """The same in the process that has more time and memory."""
+    """The same, where there is time and memory."""
 
+    slow = ""
     workbook = LargeXlsxParser

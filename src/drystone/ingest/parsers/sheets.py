@@ -23,6 +23,7 @@ from xml.etree import ElementTree
 from drystone.errors import ParseFailed
 from drystone.ingest.media import XLS, XLSB, XLSX
 from drystone.ingest.parsers.build import TextBuilder, unread
+from drystone.ingest.parsers.clock import later
 from drystone.ingest.parsers.locked import opened
 from drystone.ingest.parsers.ooxml import (
     MOST_BYTES,
@@ -65,7 +66,6 @@ class XlsxParser:
     media_types: tuple[str, ...] = (XLSX,)
     slow = "drystone.ingest.parsers.sheets:LargeXlsxParser"
     most = MOST_BYTES
-    patient = False
 
     def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
         with package(data, self.most) as packed:
@@ -73,16 +73,15 @@ class XlsxParser:
             root = packed.tree(main)
             if root is None:
                 raise ParseFailed("It is no workbook: the main part is missing.", kind="malformed")
-            if not self.patient and sum(packed.size(n) for n in packed.names("xl/") if n.endswith(".xml")) > _SLOW:
-                raise ParseFailed("It is too large to be read in the common time.", kind="slow")
+            later(self.slow, sum(packed.size(n) for n in packed.names("xl/") if n.endswith(".xml")), _SLOW)
             return _Workbook(packed, main, TextBuilder(reading.text)).read(root)
 
 
 class LargeXlsxParser(XlsxParser):
-    """The same in the process that has more time and memory."""
+    """The same, where there is time and memory."""
 
+    slow = ""
     most = 4 << 30
-    patient = True
 
 
 class XlsParser:

@@ -18,6 +18,7 @@ from typing import Any
 
 from drystone.errors import ParseFailed
 from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.clock import later
 from drystone.ingest.parsers.text import decode, sound
 from drystone.records import Parsed, Reading
 
@@ -38,8 +39,7 @@ class CsvParser:
     slow = "drystone.ingest.parsers.tabular:LargeCsvParser"
 
     def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
-        if self.slow and len(data) > LARGE:
-            raise ParseFailed("It is large, and read where there is more time.", kind="slow")
+        later(self.slow, len(data), LARGE)
         text, said = decode(data)
         notes = [*said]
         csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
@@ -139,8 +139,7 @@ class JsonParser:
     slow = "drystone.ingest.parsers.tabular:LargeJsonParser"
 
     def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
-        if self.slow and len(data) > LARGE:
-            raise ParseFailed("It is large, and read where there is more time.", kind="slow")
+        later(self.slow, len(data), LARGE)
         text, said = decode(data)
         notes = [*said]
         out = TextBuilder(reading.text)

@@ -20,6 +20,7 @@ from xml.parsers import expat
 from drystone.errors import ParseFailed
 from drystone.ingest.parsers import html
 from drystone.ingest.parsers.build import TextBuilder
+from drystone.ingest.parsers.clock import later
 from drystone.ingest.parsers.text import decode_as
 from drystone.records import Parsed, Reading
 
@@ -77,8 +78,7 @@ class XmlParser:
     slow = "drystone.ingest.parsers.xml:LargeXmlParser"
 
     def parse(self, data: bytes, *, name: str, media_type: str, reading: Reading = Reading()) -> Parsed:
-        if self.slow and len(data) > LARGE:
-            raise ParseFailed("It is large, and read where there is more time.", kind="slow")
+        later(self.slow, len(data), LARGE)
         said = _ENCODING.match(data[:400])
         text, notes = decode_as(data, said.group(1).decode("ascii") if said else "", "the document")
         out = TextBuilder(reading.text)
