@@ -235,13 +235,16 @@ class ObjectsSource:
 
     # -- reading -------------------------------------------------------------------------------------
     def read(self, item: Item) -> bytes:
-        """The object's bytes as it is now. Raises ``OSError``."""
-        return self._bytes(original(item.id), self._most)
+        """The object's bytes, if it is still the one that was listed: its tags were asked then. Raises ``OSError``."""
+        etag = re.match('"[^"]+"(?=:)', item.fingerprint) if self._s3 else None
+        return self._bytes(original(item.id), self._most, **({"IfMatch": etag[0]} if etag else {}))
 
-    def _bytes(self, key: str, most: int) -> bytes:
+    def _bytes(self, key: str, most: int, **only: str) -> bytes:
         try:
             if self._s3:
-                found: bytes | None = self._try(lambda: self._wait(_body, self._bucket, self._prefix + key, most))
+                found: bytes | None = self._try(
+                    lambda: self._wait(_body, self._bucket, self._prefix + key, most, **only)
+                )
             else:
                 found = self._try(lambda: self._wait("cat_file", f"{self._root}/{key}", start=0, end=most + 1))
         except Exception as error:  # whatever a store's library raises
@@ -284,9 +287,9 @@ class ObjectsSource:
         )
 
 
-async def _body(fs: Any, bucket: str, key: str, most: int) -> bytes | None:
+async def _body(fs: Any, bucket: str, key: str, most: int, **only: str) -> bytes | None:
     """An object whole, or ``None`` if it has more bytes. One that breaks off raises."""
-    answer = await fs._call_s3("get_object", Bucket=bucket, Key=key)
+    answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, **only)
     async with answer["Body"] as body:
         if answer["ContentLength"] > most:
             return None
@@ -408,6 +411,8 @@ def _said(error: Exception) -> str:
     """What happened, in our words: a library's own may hold what was signed."""
     code, status = _status(error)
     shown = f" ({code})" if _CODE.fullmatch(code) else f" (HTTP {status})" if status else f" ({type(error).__name__})"
+    if status == 412:
+        return "it changed since it was listed" + shown
     if code == "NoSuchBucket":
         return "there is no such bucket" + shown
     if code == "InvalidObjectState":
