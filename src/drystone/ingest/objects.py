@@ -237,14 +237,13 @@ class ObjectsSource:
     def read(self, item: Item) -> bytes:
         """The object's bytes, if it is still the one that was listed: its tags were asked then. Raises ``OSError``."""
         etag = re.match('"[^"]+"(?=:)', item.fingerprint) if self._s3 else None
-        return self._bytes(original(item.id), self._most, **({"IfMatch": etag[0]} if etag else {}))
+        return self._bytes(original(item.id), self._most, etag[0] if etag else "")
 
-    def _bytes(self, key: str, most: int, **only: str) -> bytes:
+    def _bytes(self, key: str, most: int, etag: str = "") -> bytes:
         try:
             if self._s3:
-                found: bytes | None = self._try(
-                    lambda: self._wait(_body, self._bucket, self._prefix + key, most, **only)
-                )
+                path = self._prefix + key
+                found: bytes | None = self._try(lambda: self._wait(_body, self._bucket, path, most, etag))
             else:
                 found = self._try(lambda: self._wait("cat_file", f"{self._root}/{key}", start=0, end=most + 1))
         except Exception as error:  # whatever a store's library raises
@@ -287,8 +286,9 @@ class ObjectsSource:
         )
 
 
-async def _body(fs: Any, bucket: str, key: str, most: int, **only: str) -> bytes | None:
+async def _body(fs: Any, bucket: str, key: str, most: int, etag: str) -> bytes | None:
     """An object whole, or ``None`` if it has more bytes. One that breaks off raises."""
+    only = {"IfMatch": etag} if etag else {}
     answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, **only)
     async with answer["Body"] as body:
         if answer["ContentLength"] > most:
