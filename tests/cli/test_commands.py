@@ -274,6 +274,10 @@ def test_what_cannot_be_read_is_done_in_part(cli: Callable[..., Said], desk: Pat
     (desk / "documents" / "broken.pdf").write_bytes(b"%PDF-1.7 nothing")
     said = cli("ingest", "--project", "desk", "--json")
     assert said.code == 4 and said.json["failed"] == 1 and "broken.pdf" in said.out
+    ignore = ("quarantine", "ignore", "documents:broken.pdf", "--project", "desk")
+    assert cli(*ignore).code == 2 and cli(*ignore, "--reason", "  ").code == 2  # a reason that was forgotten is none
+    assert "ignored: sent again" in cli(*ignore, "--reason", "sent again").out
+    assert "counted again" in cli(*ignore, "--reason", "").out
 
 
 def test_the_operating_system_is_quoted(cli: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ def test_spans_are_ordered_apart_in_range_and_cover_the_text(text: str) -> None:
         "See Fig. 3, No. 5 and sec. 4.2 for e.g. the limits.",
         "The U.S. Treasury pays approx. five percent.",
         "3. The third item stays with its number.",
+        "Die Rechnung ist am 3. Mai bezahlt worden, die andere am 12. Oktober.",
         "Acme Inc. delivers within 45 days…",
         'He said "why?" and left.',
         "Version 2.1.0 of example.com is out.",
@@ -50,6 +51,7 @@ def test_one_sentence(whole: str) -> None:
         ['"Come in."', '"Thank you," she said.'],
         ["यह पहला है।", "यह दूसरा है।"],
         ["I bought section 4.", "It was no good."],
+        ["Es sind 12.", "Maik fehlt."],
     ],
 )
 def test_several_sentences(parts: list[str]) -> None:

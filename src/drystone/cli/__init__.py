@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--password", default="", metavar="env:NAME|file:PATH", help="where its password lies")
     p = add("ignore", "quarantine:ignore", "count it no more, until its bytes change", asker, into=quarantine)
     p.add_argument("document", metavar="DOCUMENT")
-    p.add_argument("--reason", default="", metavar="TEXT", help="why it may stay outside; empty: count it again")
+    p.add_argument("--reason", metavar="TEXT", help="why it may stay outside; empty: count it again")
 
     p = add("why", "knowledge:why", "may this actor read the document, and which clause decides", asker)
     p.add_argument("document", metavar="DOCUMENT")

@@ -38,8 +38,8 @@ def retry(options: argparse.Namespace) -> int:
 
 
 def ignore(options: argparse.Namespace) -> int:
-    if options.reason and not options.reason.strip():
-        raise UsageError("The reason is empty.", todo='Say why with --reason "...".')
+    if options.reason is None or options.reason.isspace():
+        raise UsageError("There is no reason.", todo='Say why with --reason "..."; --reason "" counts it again.')
     with project(options) as kb:
         kb.ignore(options.document, options.reason, actor=options.actor)
         what = f"ignored: {options.reason}" if options.reason else "counted again"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from drystone.lake import Rows
     from drystone.ledger.runs import Run
 
-PORTION = 256  # texts that are embedded between two words about progress: a second or some of it on an idle machine
+PORTION = 64  # texts that are embedded between two words about progress: some seconds at most
 SLAB = 4096  # passages that are worked on at a time, so that a long document is not held in many forms at once
 
 

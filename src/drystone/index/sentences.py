@@ -2,7 +2,7 @@
 
 Guarantees: spans are in order, in range, do not overlap, and together cover every character that is not white
 space; the work is linear in the text. Rules, no model: terminators with closing quotes, abbreviations, initials,
-decimals, CJK full stops, the danda, list items, rows of tables, and blank lines.
+decimals, German dates, CJK full stops, the danda, list items, rows of tables, and blank lines.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _BREAK = re.compile(
     r"|(?P<row>\n(?=[^\n|]{1,400} \| ))"  # each row of a table stands by itself
 )
 _WORD = re.compile(r"[^\s(\[\"'“‘«]{0,24}\Z")
+_MONTH = re.compile(
+    r"[ \n]?(?:Januar|Jänner|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember)\b"
+)
 _NEXT = re.compile(r"[\s\"'“‘«(\[]{0,16}(\S?)")
 
 
@@ -71,4 +74,6 @@ def _ends(text: str, at: int, mark: str, after: int) -> bool:
         return False
     if word.isdigit() and len(word) <= 3 and text[max(0, at - len(word) - 1) : at - len(word)] in ("", "\n"):
         return False  # "3. The third item"
+    if word.isdecimal() and len(word) <= 2 and _MONTH.match(text, after):  # "am 3. Mai bezahlt"
+        return False
     return not (word.count(".") and all(len(part) == 1 for part in word.split(".")))  # "U.S. Treasury"
