@@ -123,20 +123,6 @@ def unread(left: Mapping[str, int]) -> list[str]:
     return [f"{what}: {f'{count} ' if count else ''}not read" for what, count in sorted(left.items())]
 
 
-def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) -> str:
-    """Rows of cells as text. Without a ``header`` the first row is one."""
-    names: list[str] | None = None if header is None else [_cell(c) for c in header]
-    lines: list[str] = [] if names is None else [" | ".join(n for n in names if n)]
-    for row in rows:
-        values = [_cell(cell) for cell in row]
-        if names is None and any(values):
-            names = values
-            lines.append(" | ".join(c for c in values if c))
-        else:
-            lines.append(_line(names or (), values))
-    return "\n".join(line for line in lines if line)
-
-
 def _line(names: Sequence[str], values: Sequence[str]) -> str:
     named = zip((*names, *[""] * (len(values) - len(names))), values, strict=False)
     return " | ".join(f"{name}: {value}" if name else value for name, value in named if value)
