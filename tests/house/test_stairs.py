@@ -92,6 +92,15 @@ assert not heavy, heavy
 
 @pytest.mark.parametrize("module", ["drystone", "drystone.cli", "drystone.settings", "drystone.records"])
 def test_import_is_silent_and_light(module: str) -> None:
+    _is_silent(module)
+
+
+def test_parsers_are_light() -> None:
+    """Every ingestion asks all of them for their versions."""
+    _is_silent("drystone.ingest.media; drystone.ingest.media.readers()")
+
+
+def _is_silent(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", QUIET.format(module=module)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and done.stderr == ""
