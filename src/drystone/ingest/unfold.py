@@ -72,19 +72,20 @@ class Unfolding:
             data = plan.held.pop(work.document, None)
             ready.append((work, self.lake.bytes(work.asset.digest) if data is None else data))
         opened = []
+        cleared: list[str] = []
         for work, parsed in self._read(ready, self.told):
             if parsed is None:
                 if work.action == "change":  # its past is under the label of now
                     self.relabelled += plan.keeping(work)
                     plan.fallen += [work.document, *plan.within(work.document)]
+                cleared += [name for name in plan.within(work.document) if name in plan.quarantine]
                 continue
             opened.append(_Open(work, self._bring(work, parsed), parsed, 1))
-        cleared: list[str] = []
         for each in opened:
             there = self._inside(each) if each.parsed.parts else set()
             before = each.work.renamed_from or each.work.document
             self.removed += [name for name in plan.within(before) if name not in there and name in plan.known]
-            cleared += [name for name in plan.within(before) if name in plan.quarantine]
+            cleared += [name for name in plan.within(before) if name not in there and name in plan.quarantine]
         if self.quarantined or cleared:
             failed = {q.failure.document for q in self.quarantined}
             gone = [name for name in cleared if name not in failed]
