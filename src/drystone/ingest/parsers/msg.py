@@ -52,7 +52,7 @@ class MsgParser:
                 if not file.exists("__properties_version1.0"):
                     raise ParseFailed("It is no mail of Outlook: its properties are missing.", kind="malformed")
                 letter = _Storage(file, []).letter(0)
-        except (OSError, ValueError, IndexError, KeyError, TypeError, struct.error, RecursionError):
+        except (OSError, ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error, RecursionError):
             raise ParseFailed("It is damaged: the compound file cannot be read.", kind="malformed") from None
         if letter.notes["body: encrypted"] and not letter.bodies and not letter.parts:
             raise ParseFailed("The mail is encrypted.", kind="encrypted")
