@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -358,6 +360,18 @@ def test_progress_is_told(tmp_path: Path) -> None:
     with drystone.open(tmp_path, embedder=HashEmbedder(16), progress=lambda *step: told.append(step)) as kb:
         kb.ingest(actor="olga")
     assert ("parse", 5, 5) in told and ("embed", 5, 5) in told and ("ingest", 5, 5) in told
+
+
+def test_progress_counts_what_lies_inside(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for n in range(3):
+            archive.writestr(f"{n}.md", f"Text {n}.")
+    write_project(tmp_path, {"public/a.zip": out.getvalue(), "public/b.md": "text"})
+    with drystone.open(tmp_path, embedder=HashEmbedder(16), progress=lambda *step: told.append(step)) as kb:
+        kb.ingest(actor="olga")
+    assert [step[1:] for step in told if step[0] == "parse" and step[1]] == [(2, 2), (5, 5)]
 
 
 def test_progress_is_told_again_while_one_document_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

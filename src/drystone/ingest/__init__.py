@@ -217,7 +217,8 @@ class Ingest:
 
         def repeat() -> None:
             while not over.wait(AGAIN_S):
-                self._tell(step, *at)
+                if at[0] < at[1]:
+                    self._tell(step, *at)
 
         thread = threading.Thread(target=repeat, daemon=True, name="ingest-telling")
         if self._progress is not None:

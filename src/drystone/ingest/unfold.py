@@ -40,7 +40,7 @@ class _Open:
 
 
 class Unfolding:
-    """Lives as long as the reading of one batch. ``told`` hears how many of the batch's own documents are read."""
+    """Lives as long as the reading of one batch. ``told`` hears how many of those known so far are read."""
 
     def __init__(
         self, plan: Plan, run: Run, *, settings: Settings, ledger: Ledger, lake: Lake, pool: Pool,
@@ -48,6 +48,7 @@ class Unfolding:
     ) -> None:  # fmt: skip
         self.plan, self.run, self.ledger, self.lake = plan, run, ledger, lake
         self.pool, self.slow, self.told = pool, slow, told
+        self.met = 0  # documents so far, those inside others too
         self.most_bytes = int(settings["ingest.max_unpacked_mb"]) << 20
         self.most_parts = int(settings["ingest.max_parts"])
         self.most_depth = int(settings["ingest.max_depth"])
@@ -73,7 +74,7 @@ class Unfolding:
             ready.append((work, self.lake.bytes(work.asset.digest) if data is None else data))
         opened = []
         cleared: list[str] = []
-        for work, parsed in self._read(ready, self.told):
+        for work, parsed in self._read(ready):
             if parsed is None:
                 if work.action == "change":  # its past is under the label of now
                     self.relabelled += plan.keeping(work)
@@ -172,9 +173,7 @@ class Unfolding:
             self.relabelled.append(Relabel(name, above.label, above.label_origin))
 
     # -- one document ---------------------------------------------------------------------------------
-    def _read(
-        self, ready: Sequence[tuple[Work, bytes]], told: Callable[[int, int], None] = lambda done, total: None
-    ) -> list[tuple[Work, Parsed | None]]:
+    def _read(self, ready: Sequence[tuple[Work, bytes]]) -> list[tuple[Work, Parsed | None]]:
         """What each gives; ``None`` for one that failed. What needs more time gets it, after all the others."""
         from drystone.ingest.pool import Broken, Job
 
@@ -182,6 +181,12 @@ class Unfolding:
         chosen: list[tuple[Work, Reader]] = []
         labels = self._in_force([work for work, _ in ready])
         given: list[tuple[Work, Parsed | None]] = []
+        before = self.met
+        self.met += len(ready)
+
+        def told(done: int) -> None:
+            self.told(before + done, self.met)
+
         for work, data in ready:
             reader, media_type = self.plan.reader(work, data)
             if not data:
@@ -200,12 +205,12 @@ class Unfolding:
         answers: dict[int, Parsed | Broken] = {}
         with self.run.time("parse"):
             if quick:
-                found = self.pool.parse([jobs[at] for at in quick], lambda done: told(done, len(ready)))
+                found = self.pool.parse([jobs[at] for at in quick], told)
                 answers = dict(zip(quick, found, strict=True))
             later = [at for at, (_, reader) in enumerate(chosen) if at not in answers or _slow(answers[at], reader)]
             if later:
                 again = [replace(jobs[at], target=chosen[at][1].slow) for at in later]
-                found = self.slow().parse(again, lambda done: told(len(ready) - len(later) + done, len(ready)))
+                found = self.slow().parse(again, lambda done: told(len(ready) - len(later) + done))
                 answers |= dict(zip(later, found, strict=True))
         for at, (work, _) in enumerate(chosen):
             answer = answers[at]
