@@ -210,7 +210,9 @@ class Project:
             there = or_there and self.house.ledger.catalog.document(_written(document)) is not None
             if there or document in self.house.ledger.catalog.failures(name):
                 return name
-        raise NotFound(f"There is no document {document!r} in quarantine.", todo="`drystone quarantine list` names them.")
+        raise NotFound(
+            f"There is no document {document!r} in quarantine.", todo="`drystone quarantine list` names them."
+        )
 
     def _quarantined(self, source: str) -> dict[str, Any]:
         """Counts of one source, and what must be said loudly, or an empty text."""
