@@ -88,7 +88,7 @@ def _streams(data: bytes, wanted: tuple[str, ...]) -> tuple[dict[str, bytes], st
             if any(file.get_size(name) > len(data) for name in names):
                 raise ValueError("a stream is longer than the file")
             found = {name: file.openstream(name).read() for name in names}
-    except (OSError, RecursionError):
+    except (OSError, OverflowError, RecursionError):
         raise ParseFailed("It is damaged: the compound file cannot be opened.", kind="malformed") from None
     try:
         return found, _titled(found.pop(_SUMMARY, b""))

@@ -114,7 +114,7 @@ class XlsParser:
                 found = (Row(n, {c: s for c, v in enumerate(r, column + 1) if (s := _value(v))})
                          for n, r in enumerate(table.to_python(), row + 1))  # fmt: skip
                 sheet(out, about.name, _filled(found, merged))
-        except (CalamineError, ValueError, OSError):
+        except (CalamineError, ValueError, OSError, OverflowError):
             raise ParseFailed("It is damaged, or no workbook.", kind="malformed") from None
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # of Rust; no class that could be named here
