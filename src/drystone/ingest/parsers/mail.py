@@ -67,6 +67,9 @@ class Letter:
         self.parts.append(Part(found, data, "" if "." in found else kind, title))
 
     def parsed(self) -> Parsed:
+        """Raises ``ParseFailed`` (``encrypted``) where nothing of it can be read."""
+        if self.notes["body: encrypted"] and not self.bodies and not self.parts:
+            raise ParseFailed("The mail is encrypted.", kind="encrypted")
         out = TextBuilder()
         out.add("heading", " ".join(self.subject.split()), level=1)
         out.add(
@@ -97,8 +100,6 @@ class MailParser:
         if not any(message.get(field) is not None for field in _KNOWN):
             raise ParseFailed("It is no mail: it has none of a mail's headers.", kind="malformed")
         letter = _Reader().read(message)
-        if letter.notes["body: encrypted"] and not letter.bodies and not letter.parts:
-            raise ParseFailed("The mail is encrypted.", kind="encrypted")
         return letter.parsed()
 
 

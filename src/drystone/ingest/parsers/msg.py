@@ -54,8 +54,6 @@ class MsgParser:
                 letter = _Storage(file, []).letter(0)
         except (OSError, ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error, RecursionError):
             raise ParseFailed("It is damaged: the compound file cannot be read.", kind="malformed") from None
-        if letter.notes["body: encrypted"] and not letter.bodies and not letter.parts:
-            raise ParseFailed("The mail is encrypted.", kind="encrypted")
         return letter.parsed()
 
 
