@@ -187,7 +187,8 @@ class Project:
         """Read a document again, by another parser or with a password of its own, from now on.
 
         ``parser``: one that is installed; empty: the one that name and bytes choose. ``password``: where it lies
-        (``env:NAME``, ``file:PATH``). It need not be in quarantine: one that came in badly may be read otherwise too.
+        (``env:NAME``, ``file:PATH``), which needs the right ``administer``. It need not be in quarantine: one that came
+        in badly may be read otherwise too.
         """
         from drystone.ingest.media import readers
 
@@ -195,7 +196,8 @@ class Project:
         source = self._lying(document, who, or_there=True)
         if parser and parser not in readers():
             raise UsageError(f"There is no parser {parser!r}.", looked=f"Installed: {', '.join(readers())}.")
-        if password:
+        if password:  # or a source's owner could test guesses about this machine's files and environment
+            self.house.policy.require(who, "administer")
             self.settings.secret(password, "the password")
         with self.house.ledger.run("quarantine", actor=who, document=document) as run:
             self.house.ledger.catalog.choose(document, Choosing(parser, password), who.name)

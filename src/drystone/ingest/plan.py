@@ -244,7 +244,9 @@ class _Comparison:
         self.now = ledger.now()
         self.known = {name: known for name, known in plan.known.items() if not known.parent}  # what is listed
         self.quarantine = plan.quarantine
-        self.most = int(settings["ingest.max_file_mb"]) << 20
+        # A file that no parser's process could hold is not read at all.
+        memory = max(int(settings["ingest.memory_mb"]), int(settings["ingest.slow_memory_mb"]))
+        self.most = min(int(settings["ingest.max_file_mb"]), memory) << 20
         self.refusals: list[Failure] = []
         self.failures: list[Failure] = []
         self.skips: list[Failure] = []
@@ -356,7 +358,7 @@ class _Comparison:
             self.new.append(Work(name, item, label, origin, "add"))
 
     def too_large(self, name: str, item: Item) -> None:
-        failure = Failure(name, "too_large", f"It has {item.size >> 20} MB; ingest.max_file_mb is {self.most >> 20}.")
+        failure = Failure(name, "too_large", f"It has {item.size >> 20} MB; {self.most >> 20} are read at most.")
         self.failures.append(failure)
         self.plan.quarantined.append(Quarantined(failure, item.fingerprint, self.plan.reading))
 
