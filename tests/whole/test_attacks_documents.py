@@ -198,6 +198,16 @@ def test_a_rule_that_tightens_holds_though_the_document_cannot_be_read(
     assert "zqpaycanary" not in seen(b, "bo") + past(b, "bo", before) and "zqpaycanary" in past(b, "ann", before)
 
 
+def test_a_rule_that_tightens_holds_for_the_past_of_what_lies_in_quarantine(bench: Callable[..., Bench]) -> None:
+    b = bench({"handbook/a.zip": packed({"pay.txt": PAY}), "public/b.md": "# B\n\nShort."})
+    before = commit(b)
+    b.write("handbook/a.zip", b"PK\x03\x04 no more")
+    assert b.ingest().failed == 1 and "zqpaycanary" in past(b, "bo", before)
+    rule(b, "'handbook/**'\n    readers = [\"group:staff\"]", "'handbook/**'\n    readers = [\"group:hr\"]")
+    assert numbers(b.ingest()) == {"relabelled": 1} and numbers(b.ingest()) == {}
+    assert "zqpaycanary" not in past(b, "bo", before)
+
+
 def test_what_waits_for_a_password_takes_its_new_label_though_the_disk_fails(
     bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -349,6 +349,9 @@ class _Comparison:
             self.plan.reworded.add(name)
 
     def unknown(self, name: str, item: Item, label: Label, origin: str) -> None:
+        last = self.ledger.catalog.last_label(name) if name in self.first_seen else None
+        if last is not None and not last.at_least(label):  # it was here once, and may not come in again
+            self.plan.relabelled.append(Relabel(name, label, origin))
         lies = self.quarantine.get(name)
         if lies and lies.fingerprint == item.fingerprint and lies.transform == self.plan.reading:
             self.skips.append(lies.failure)

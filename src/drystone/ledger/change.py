@@ -38,11 +38,13 @@ ASSETS_INSIDE = sql(
     "SELECT DISTINCT v.asset FROM documents d JOIN versions v ON v.document = d.document AND v.to_commit IS NULL "
     "WHERE d.parent = ? ORDER BY v.asset"
 )
-GONE_INSIDE = sql(  # what lay in a document and does not any more
+_GONE = (
     "SELECT d.document, d.name, l.label, l.expires, l.base, l.base_expires, l.base_origin, l.override, l.from_commit "
-    "FROM documents d JOIN label_intervals l ON l.document = d.document AND l.to_commit IS NULL WHERE d.parent = ? "
-    "AND NOT EXISTS (SELECT 1 FROM versions v WHERE v.document = d.document AND v.to_commit IS NULL)"
+    "FROM documents d JOIN label_intervals l ON l.document = d.document AND l.to_commit IS NULL WHERE NOT EXISTS "
+    "(SELECT 1 FROM versions v WHERE v.document = d.document AND v.to_commit IS NULL) AND "
 )
+GONE = sql(_GONE + "d.name = ?")
+GONE_INSIDE = sql(_GONE + "d.parent = ?")  # what lay in a document and does not any more
 SEEN_EARLIER = sql("UPDATE documents SET first_seen = ? WHERE document = ? AND first_seen > ?")
 CLOSE_VERSION = sql("UPDATE versions SET to_commit = ? WHERE document = ? AND to_commit IS NULL")
 ADD_VERSION = sql(
@@ -270,6 +272,10 @@ class Application:
         """A new label from the door, or a person's override of it."""
         connection, name = self.connection, relabel.document
         state = connection.execute(STATE_NOW, (name,)).fetchone()
+        gone = connection.execute(GONE, (name,)).fetchone() if state is None and not relabel.override else None
+        if gone is not None:
+            self.tighten(gone, relabel.label, relabel.origin)
+            return
         if state is None:
             raise NotFound("There is no such document to relabel.", todo="`drystone search` shows what there is.")
         number, asset, now = state[0], state[1], state[2:]
@@ -342,22 +348,25 @@ class Application:
         waiting = list(self.labelled.items())
         while waiting:
             above, least = waiting.pop()
-            for number, name, *now in self.connection.execute(GONE_INSIDE, (above,)).fetchall():
-                before = self.stored(now[0], now[1])
-                label = before.join(least)
-                waiting.append((number, label))
-                if label == before:
-                    continue
-                if now[6] == self.n:
-                    self.connection.execute(DROP_LABEL, (number, self.n))
-                else:
-                    self.connection.execute(CLOSE_LABEL, (self.n, number))
-                origin = f"{now[4]}, and what it lay in"
-                self.connection.execute(
-                    OPEN_LABEL,
-                    (number, self.n, self.intern(label), label.expires, *now[2:5], origin, now[5], self.run),
-                )
-                self.facts.append(["label", name, label.interned(), label.expires, bool(now[5])])
+            for gone in self.connection.execute(GONE_INSIDE, (above,)).fetchall():
+                waiting.append((gone[0], self.tighten(gone, least, f"{gone[6]}, and what it lay in")))
+
+    def tighten(self, gone: Any, least: Label, origin: str) -> Label:
+        """Close a document that is not there any more (a row of ``GONE``) to whom ``least`` closes it."""
+        number, name, *now = gone
+        before = self.stored(now[0], now[1])
+        label = before.join(least)
+        if label == before:
+            return label
+        if now[6] == self.n:
+            self.connection.execute(DROP_LABEL, (number, self.n))
+        else:
+            self.connection.execute(CLOSE_LABEL, (self.n, number))
+        state = (self.intern(label), label.expires, *now[2:5], origin, now[5], self.run)
+        self.connection.execute(OPEN_LABEL, (number, self.n, *state))
+        self.labelled[number] = label
+        self.facts.append(["label", name, label.interned(), label.expires, bool(now[5])])
+        return label
 
     def intern(self, label: Label) -> int:
         found = self.numbers.get(label)
