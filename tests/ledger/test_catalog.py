@@ -173,7 +173,14 @@ def test_an_override_survives_edits_renames_copies_and_rules(ledger: Ledger, run
     assert labelled(ledger, A) == HR
     bring(ledger, run, "4", {B: "edited", C: "one"}, removed=(A,))  # a rename, and a copy of the older bytes
     assert labelled(ledger, B) == labelled(ledger, C) == HR.join(STAFF)
-    assert ledger.catalog.overrides("docs") == {ledger.digest("b", content): HR for content in ("one", "edited")}
+    asked = [(f"docs:new {content}", ledger.digest("b", content), "", STAFF) for content in ("one", "edited", "other")]
+    assert ledger.catalog.in_force(asked) == [HR.join(STAFF), HR.join(STAFF), STAFF], "before it is there"
+    inside = [(A, "b:x", "", STAFF), ("docs:in", "b:y", A, STAFF), ("docs:deep", "b:z", "docs:in", STAFF)]
+    assert (
+        ledger.catalog.in_force(inside)
+        == [HR.join(STAFF)] * 3
+        == ledger.catalog.in_force(inside[1:]) + [HR.join(STAFF)]
+    )
     public = label(("everyone",), "public")
     ledger.catalog.apply(change(ledger, "5", relabelled=(Relabel(B, public, "rule 9"),)), run)
     assert labelled(ledger, B) == HR.join(public)
@@ -202,7 +209,8 @@ def test_a_loosening_override_holds_only_for_what_was_seen(ledger: Ledger, run: 
     ledger.catalog.apply(change(ledger, "1", [document(ledger, A, "one", HR)]), run)
     public = label(("everyone",), "public")
     override(ledger, run, "2", A, public)
-    assert labelled(ledger, A) == public and ledger.catalog.overrides("docs") == {}
+    assert labelled(ledger, A) == public
+    assert ledger.catalog.in_force([("docs:new", ledger.digest("b", "one"), "", HR)]) == [HR]
     ledger.catalog.apply(change(ledger, "3", [document(ledger, A, "two", HR), document(ledger, B, "one", HR)]), run)
     assert labelled(ledger, A) == public and labelled(ledger, B) == HR  # it does not follow the bytes
     stricter = label(("group:hr",), "restricted")

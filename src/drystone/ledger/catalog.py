@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "OPEN", "Catalog", "Change", "DocumentState", "Pointer", "Reserved", "VersionState", "View"]
 
 TOUCH = sql("UPDATE fingerprints SET fingerprint = ? WHERE document = (SELECT document FROM documents WHERE name = ?)")
-TIGHTENED = sql(
-    "SELECT DISTINCT o.asset, o.label, o.expires FROM sources s JOIN documents d ON d.source = s.source "
-    "JOIN versions v ON v.document = d.document JOIN overrides o ON o.asset = v.asset WHERE s.name = ?"
-)
 DECIDED = sql("SELECT document, asset, label, expires FROM overrides WHERE tightens OR asset = ''")
 KNOWN = sql(
     "SELECT d.name, f.fingerprint, v.asset, v.transform, l.label, l.expires, l.origin, l.override, d.first_seen, "
@@ -293,17 +289,6 @@ class Catalog:
         connection = self._database.read()
         found = (connection.execute(VERSION, (int(number),)).fetchone() for number in numbers)
         return {row[0]: _version(row) for row in found if row is not None}
-
-    def overrides(self, source: str) -> dict[str, Label]:
-        """What people tightened, by the digest of the bytes, for every document a source ever had."""
-        with self._database.snapshot() as connection:
-            labels = self._views.labels(connection)
-            rows = connection.execute(TIGHTENED, (source,)).fetchall()
-        out: dict[str, Label] = {}
-        for asset, number, expires in rows:
-            label = replace(labels[number], expires=expires)
-            out[asset] = label.join(out[asset]) if asset in out else label
-        return out
 
     def in_force(self, documents: Sequence[tuple[str, str, str, Label]]) -> list[Label]:
         """What the documents' labels will be once they are committed, or stricter ones: before a text goes anywhere.
