@@ -282,6 +282,6 @@ def test_a_folder_cannot_be_named_as_if_it_were_an_archive(tmp_path: Path) -> No
 
 
 def test_what_nobody_has_time_for_is_a_timeout(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pool, "parse", lambda self, jobs, told: [Broken("slow", "It is long.") for _ in jobs])
+    monkeypatch.setattr(Pool, "parse", lambda self, jobs, *_: [Broken("slow", "It is long.") for _ in jobs])
     (bench.documents / "handbook" / "b.md").write_text(POOL)
     assert [(f.document, f.kind) for f in bench.ingest().failures] == [("docs:handbook/b.md", "timeout")]

@@ -513,9 +513,9 @@ def test_the_label_in_force_separates_not_the_doors(
     given: dict[str, Label | None] = {}
     real = Pool.parse
 
-    def parse(self: Pool, jobs: Sequence[Job], done: Any = None) -> Any:
+    def parse(self: Pool, jobs: Sequence[Job], *more: Any) -> Any:
         given.update((j.name, j.label) for j in jobs)
-        return real(self, jobs, done)
+        return real(self, jobs, *more)
 
     monkeypatch.setattr(Pool, "parse", parse)
     b.write("handbook/a.zip", packed({"in.zip": packed({"pay.txt": PAY + " More."})}))

@@ -85,8 +85,15 @@ class Pool:
         self._kept = self._size * (1 if slow else 4)  # of the idle ones
         self._lock = threading.Lock()
 
-    def parse(self, jobs: Sequence[Job], done: Callable[[int], None] | None = None) -> list[Parsed | Broken]:
-        """One answer a job, in order. ``done`` is told how many are ready."""
+    def parse(
+        self, jobs: Sequence[Job], done: Callable[[int], None] | None = None,
+        taken: Callable[[int, Parsed], Parsed] = lambda _, parsed: parsed,
+    ) -> list[Parsed | Broken]:  # fmt: skip
+        """One answer a job, in order. ``done`` is told how many are ready.
+
+        ``taken`` is given each document as it comes, with its job's place, in whatever thread it came, and returns what
+        is to be held of it.
+        """
         answers: list[Parsed | Broken | None] = [None] * len(jobs)
         waiting = deque(_groups(jobs, self._together))
         failures: list[BaseException] = []
@@ -107,7 +114,7 @@ class Pool:
                         worker = None
                     while group:
                         worker = worker or self._take(label)
-                        group, alive = self._serve(worker, jobs, group, answers)
+                        group, alive = self._serve(worker, jobs, group, answers, taken)
                         worker = worker if alive else None
                     with self._lock:
                         finished = sum(a is not None for a in answers) if done else 0
@@ -133,8 +140,9 @@ class Pool:
         return [a for a in answers if a is not None]
 
     def _serve(
-        self, worker: _Worker, jobs: Sequence[Job], group: list[int], answers: list[Parsed | Broken | None]
-    ) -> tuple[list[int], bool]:
+        self, worker: _Worker, jobs: Sequence[Job], group: list[int], answers: list[Parsed | Broken | None],
+        taken: Callable[[int, Parsed], Parsed],
+    ) -> tuple[list[int], bool]:  # fmt: skip
         """What is left of the group, and whether the worker lives. Each call answers a document or takes a chance."""
         used = worker.served > 0
         try:
@@ -146,14 +154,14 @@ class Pool:
             return group[1:], False
         for at, index in enumerate(group):
             try:
-                answers[index] = worker.receive(self._timeout, self._most)
+                answer = worker.receive(self._timeout, self._most)
             except _Died as death:
                 worker.kill()
                 if used and death.broken.kind in ("crashed", "memory"):
                     return group[at:], False  # perhaps an earlier document's doing: once more in a fresh process
                 answers[index] = death.broken
                 return group[at + 1 :], False
-            answer = answers[index]
+            answers[index] = answer if isinstance(answer, Broken) else taken(index, answer)
             if isinstance(answer, Broken) and answer.kind == "memory":
                 worker.kill()
                 return (group[at:] if used else group[at + 1 :]), False

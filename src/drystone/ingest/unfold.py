@@ -4,14 +4,16 @@ Guarantees: what lies inside a document (an attachment, a member of an archive) 
 ``parent!/name``, under its parent's label; what lay there before and does not any more is removed in the same commit;
 equal bytes under an equal parser and label are left as they are. What fails costs itself alone and lies in quarantine.
 A part's name never is that of a document that the source lists, nor that of a part elsewhere.
-Parts, bytes and depth are bounded for each document that a source lists, however they are nested.
+Parts, bytes and depth are bounded for each document that a source lists, however they are nested; memory holds what
+came out of one document at a time.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from drystone.ingest import INSIDE
@@ -29,14 +31,8 @@ if TYPE_CHECKING:
     from drystone.settings import Settings
 
 
-@dataclass(slots=True)
-class _Open:
-    """A document whose parts are to be read. ``version`` is the one that its parts name as their parent's."""
-
-    work: Work
-    version: str
-    parsed: Parsed
-    depth: int
+TOGETHER = 32 << 20  # bytes of documents that wait for their parser at a time
+Kept = tuple[Work, str, str]  # a part; why it cannot be read: kind and reason, or ""
 
 
 class Unfolding:
@@ -60,6 +56,11 @@ class Unfolding:
         self.removed: list[str] = []
         self.used: dict[str, Reader] = {}
         self.labels: dict[str, Label] = {}  # in force, of what was read
+        self.parts: dict[str, list[Kept]] = {}  # of what was read, by document; their bytes lie in the lake
+        self.roots: dict[str, tuple[str, int]] = {}  # of each part: the listed document, and how deep in it
+        self.spent: dict[str, list[int]] = {}  # parts and bytes, by listed document
+        self.named: set[str] = set()
+        self.lock = threading.Lock()  # answers come in several threads
 
     def carry_out(self, batch: Batch) -> tuple[Batch, tuple[Document, ...], tuple[Failure, ...]]:
         """The batch with what came out of it: parts among its work, what vanished inside among what it removes."""
@@ -67,24 +68,19 @@ class Unfolding:
         unread = plan.unread.pop(batch.key, [])
         self.failures = [failure for failure, _ in unread]
         self.relabelled = [relabel for _, work in unread for relabel in plan.keeping(work)]
-        ready = []
-        for work in batch.work:
-            assert work.asset is not None
-            data = plan.held.pop(work.document, None)
-            ready.append((work, self.lake.bytes(work.asset.digest) if data is None else data))
         opened = []
         cleared: list[str] = []
-        for work, parsed in self._read(ready):
+        for work, parsed in self._read(batch.work):
             if parsed is None:
                 if work.action == "change":  # its past is under the label of now
                     self.relabelled += plan.keeping(work)
                     plan.fallen += [work.document, *plan.within(work.document)]
                 cleared += [name for name in plan.within(work.document) if name in plan.quarantine]
                 continue
-            opened.append(_Open(work, self._bring(work, parsed), parsed, 1))
-        for each in opened:
-            there = self._inside(each) if each.parsed.parts else set()
-            before = each.work.renamed_from or each.work.document
+            opened.append((work, self._bring(work, parsed)))
+        for work, version in opened:
+            there = self._inside(work, version)
+            before = work.renamed_from or work.document
             self.removed += [name for name in plan.within(before) if name not in there and name in plan.known]
             cleared += [name for name in plan.within(before) if name not in there and name in plan.quarantine]
         if self.quarantined or cleared:
@@ -100,68 +96,79 @@ class Unfolding:
         return batch, tuple(self.documents), tuple(self.failures)
 
     # -- one document inside another ------------------------------------------------------------------
-    def _inside(self, root: _Open) -> set[str]:
+    def _inside(self, root: Work, version: str) -> set[str]:
         """Everything below one listed document, breadth first. Returns the names of what is there now."""
         there: set[str] = set()
-        named: set[str] = set()
-        queue = deque([root])
-        parts = size = 0
+        queue = deque([(root, version)])
         while queue:
-            above = queue.popleft()
-            ready: list[tuple[Work, bytes]] = []
-            for part in above.parsed.parts:
-                parts, size = parts + 1, size + len(part.data)
-                work = self._part(above, part.name, part.media_type, part.title, len(part.data))
-                if parts > self.most_parts or size > self.most_bytes:
-                    self._fail(work, "expansion", "More lies inside than ingest.max_parts and max_unpacked_mb allow.")
-                elif above.depth > self.most_depth:
-                    self._fail(work, "expansion", "It lies deeper inside than ingest.max_depth allows.")
-                elif work.document in self.plan.listed or work.document in named:
-                    self._fail(work, "duplicate_id", "There is another document with the same name.")
-                elif part.kind:
-                    self._fail(work, part.kind, part.reason)
-                else:
-                    ready.append((work, part.data))
-                named.add(work.document)
-            above.parsed = replace(above.parsed, parts=())  # their bytes are held once
-            digests = self.lake.keep_many([data for _, data in ready])
-            fresh: list[tuple[Work, bytes]] = []
-            for (work, data), digest in zip(ready, digests, strict=True):
-                _, found = self.plan.reader(work, data)
-                title = work.item.title or work.item.id.rpartition("/")[2]
-                asset = Asset(work.document, self.plan.source, digest, len(data), found, title, "")
-                work = replace(work, asset=asset)
-                if self._as_it_was(work, data):
+            above, version = queue.popleft()
+            fresh: list[Work] = []
+            for work, kind, reason in self.parts.pop(above.document, ()):
+                if kind:
+                    self._fail(work, kind, reason)
+                elif self._as_it_was(work):
                     there |= {work.document, *self.plan.within(work.document)}
                     for name in (work.document, *self.plan.within(work.document)):
                         if name in self.plan.known:
                             self._relabel(name, work)
                 else:
-                    fresh.append((work, data))
+                    fresh.append(work)
             for work, parsed in self._read(fresh):
                 if parsed is not None:
                     there.add(work.document)
-                    version = self._bring(work, parsed, above.version, above.work.document)
-                    if parsed.parts:
-                        queue.append(_Open(work, version, parsed, above.depth + 1))
+                    queue.append((work, self._bring(work, parsed, version, above.document)))
         return there
 
-    def _part(self, above: _Open, name: str, said: str, title: str, size: int) -> Work:
+    def _keep(self, work: Work, parsed: Parsed) -> Parsed:
+        """Keep the bytes of what lies inside as soon as it is known, so that many archives are never held together."""
+        if not parsed.parts:
+            return parsed
+        kept: list[Kept] = []
+        held: list[tuple[int, bytes]] = []
+        with self.lock:
+            root, depth = self.roots.get(work.document, (work.document, 0))
+            spent = self.spent.setdefault(root, [0, 0])
+            for part in parsed.parts:
+                inner = self._part(work, part.name, part.media_type, part.title, len(part.data))
+                spent[0] += 1
+                spent[1] += len(part.data)
+                kind, reason = part.kind, part.reason
+                if spent[0] > self.most_parts or spent[1] > self.most_bytes:
+                    kind, reason = "expansion", "More lies inside than ingest.max_parts and max_unpacked_mb allow."
+                elif depth >= self.most_depth:
+                    kind, reason = "expansion", "It lies deeper inside than ingest.max_depth allows."
+                elif inner.document in self.plan.listed or inner.document in self.named:
+                    kind, reason = "duplicate_id", "There is another document with the same name."
+                elif not kind:
+                    held.append((len(kept), part.data))
+                    self.roots[inner.document] = (root, depth + 1)
+                self.named.add(inner.document)
+                kept.append((inner, kind, reason))
+            digests = self.lake.keep_many([data for _, data in held])
+            for (at, data), digest in zip(held, digests, strict=True):
+                inner = kept[at][0]
+                _, found = self.plan.reader(inner, data)
+                title = inner.item.title or inner.item.id.rpartition("/")[2]
+                asset = Asset(inner.document, self.plan.source, digest, len(data), found, title, "")
+                kept[at] = (replace(inner, asset=asset), "", "")
+            self.parts[work.document] = kept
+        return replace(parsed, parts=())
+
+    def _part(self, above: Work, name: str, said: str, title: str, size: int) -> Work:
         name = safe(name) if INSIDE in name else name  # which says where one document lies in another
-        document = f"{above.work.document}{INSIDE}{name}"
+        document = f"{above.document}{INSIDE}{name}"
         kind = media_type(name)
-        item = Item(document.partition(":")[2], above.work.item.fingerprint, size,
+        item = Item(document.partition(":")[2], above.item.fingerprint, size,
                     kind if kind != UNKNOWN else said or UNKNOWN, title)  # fmt: skip
         before = self.plan.known.get(document)
-        origin = inherited(above.work.label_origin, above.work.document)
-        old = above.work.renamed_from
+        origin = inherited(above.label_origin, above.document)
+        old = above.renamed_from
         renamed = f"{old}{INSIDE}{name}" if old and f"{old}{INSIDE}{name}" in self.plan.known else None
-        return Work(document, item, above.work.label, origin, "change" if before else "add", renamed, inside=True)
+        return Work(document, item, above.label, origin, "change" if before else "add", renamed, inside=True)
 
-    def _as_it_was(self, work: Work, data: bytes) -> bool:
+    def _as_it_was(self, work: Work) -> bool:
         """Is there nothing to do about it, and about whatever lies inside it?"""
-        plan, before = self.plan, self.plan.known.get(work.document)
-        reader, _ = plan.reader(work, data)
+        plan, before, reader = self.plan, self.plan.known.get(work.document), self.plan.chosen.get(work.document)
         if before is None or reader is None or work.asset is None or plan.stale(work.document):
             return False
         same = before.digest == work.asset.digest and before.transform == plan.transform(reader)
@@ -173,21 +180,30 @@ class Unfolding:
             self.relabelled.append(Relabel(name, above.label, above.label_origin))
 
     # -- one document ---------------------------------------------------------------------------------
-    def _read(self, ready: Sequence[tuple[Work, bytes]]) -> list[tuple[Work, Parsed | None]]:
-        """What each gives; ``None`` for one that failed. What needs more time gets it, after all the others."""
+    def _read(self, works: Sequence[Work]) -> list[tuple[Work, Parsed | None]]:
+        """What each gives; ``None`` for one that failed."""
+        self._in_force(works)
+        before, given = self.met, list[tuple[Work, Parsed | None]]()
+        self.met += len(works)
+        for some in _bounded(works):
+            given += self._parse(some, before + len(given))
+        return given
+
+    def _parse(self, works: Sequence[Work], before: int) -> list[tuple[Work, Parsed | None]]:
+        """As ``_read``. What needs more time gets it, after all the others."""
         from drystone.ingest.pool import Broken, Job
 
         jobs: list[Job] = []
         chosen: list[tuple[Work, Reader]] = []
-        labels = self._in_force([work for work, _ in ready])
         given: list[tuple[Work, Parsed | None]] = []
-        before = self.met
-        self.met += len(ready)
 
         def told(done: int) -> None:
             self.told(before + done, self.met)
 
-        for work, data in ready:
+        for work in works:
+            assert work.asset is not None
+            data = self.plan.held.pop(work.document, None)
+            data = self.lake.bytes(work.asset.digest) if data is None else data
             reader, media_type = self.plan.reader(work, data)
             if not data:
                 self._fail(work, "empty", "The file is empty.")
@@ -196,7 +212,7 @@ class Unfolding:
             else:
                 self.used[reader.name] = reader
                 passwords = self.plan.passwords_of(work.document)
-                label = labels[work.document]
+                label = self.labels[work.document]
                 jobs.append(Job(reader.target, work.item.id, media_type, data, passwords, label))
                 chosen.append((work, reader))
                 continue
@@ -205,12 +221,17 @@ class Unfolding:
         answers: dict[int, Parsed | Broken] = {}
         with self.run.time("parse"):
             if quick:
-                found = self.pool.parse([jobs[at] for at in quick], told)
+                found = self.pool.parse(
+                    [jobs[at] for at in quick], told, lambda n, got: self._keep(chosen[quick[n]][0], got)
+                )
                 answers = dict(zip(quick, found, strict=True))
             later = [at for at, (_, reader) in enumerate(chosen) if at not in answers or _slow(answers[at], reader)]
             if later:
                 again = [replace(jobs[at], target=chosen[at][1].slow) for at in later]
-                found = self.slow().parse(again, lambda done: told(len(ready) - len(later) + done))
+                first = len(works) - len(later)
+                found = self.slow().parse(
+                    again, lambda done: told(first + done), lambda n, got: self._keep(chosen[later[n]][0], got)
+                )
                 answers |= dict(zip(later, found, strict=True))
         for at, (work, _) in enumerate(chosen):
             answer = answers[at]
@@ -221,13 +242,12 @@ class Unfolding:
                 given.append((work, answer))
         return given
 
-    def _in_force(self, works: Sequence[Work]) -> dict[str, Label]:
+    def _in_force(self, works: Sequence[Work]) -> None:
         """Under which labels workers see them: what people decided, about what they lie in too, counts already."""
         asked = [(w.document, w.asset.digest, _above(w), w.label) for w in works if w.asset is not None]
         outer = [(name, "", "", self.labels[name]) for name in {*map(_above, works)} & self.labels.keys()]
         found = self.ledger.catalog.in_force([*outer, *asked])[len(outer) :]
         self.labels |= zip((name for name, *_ in asked), found, strict=True)
-        return self.labels
 
     def _bring(self, work: Work, parsed: Parsed, parent_version: str = "", parent: str = "") -> str:
         """Its version."""
@@ -241,7 +261,7 @@ class Unfolding:
                 source=self.plan.source,
                 version=version,
                 asset=work.asset,
-                parsed=replace(parsed, parts=()),
+                parsed=parsed,
                 label=work.label,
                 label_origin=work.label_origin,
                 transform=transform,
@@ -257,6 +277,19 @@ class Unfolding:
         failure = Failure(work.document, kind, reason)
         self.failures.append(failure)
         self.quarantined.append(Quarantined(failure, work.item.fingerprint, self.plan.reading, _above(work)))
+
+
+def _bounded(works: Sequence[Work]) -> Iterator[Sequence[Work]]:
+    """In groups whose bytes may be held together."""
+    first = size = 0
+    for at, work in enumerate(works):
+        mine = work.asset.size if work.asset is not None else 0
+        if at > first and size + mine > TOGETHER:
+            yield works[first:at]
+            first, size = at, 0
+        size += mine
+    if first < len(works):
+        yield works[first:]
 
 
 def _above(work: Work) -> str:
