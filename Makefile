@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test test-fast check bench dist pilot lock clean
+.PHONY: setup demo test test-fast long check bench dist pilot lock clean
 
 setup: $(STAMP)
 
@@ -23,10 +23,15 @@ demo: setup
 
 # The fast ring runs without a network; the others make their own namespaces and processes.
 test: test-fast
-	$(BIN)/python -m pytest -m "engines or whole"
+	$(BIN)/python -m pytest -m "(engines or whole) and not long"
+
+# Minutes each: bombs, millions of rows, 10,000 files, and an hour of fuzzing if FUZZ_SECONDS=3600.
+long: setup
+	$(BIN)/python -m pytest -m long
+	$(BIN)/python tools/fuzz.py --seconds $(or $(FUZZ_SECONDS),300)
 
 test-fast: setup
-	$(BIN)/python tools/offline.py $(BIN)/python -m pytest -n auto -m "not engines and not whole"
+	$(BIN)/python tools/offline.py $(BIN)/python -m pytest -n auto -m "not engines and not whole and not long"
 
 check: setup
 	$(BIN)/ruff check .
