@@ -23,7 +23,7 @@ demo: setup
 
 # The fast ring runs without a network; the others make their own namespaces and processes.
 test: test-fast
-	$(BIN)/python -m pytest -m "(engines or whole) and not long"
+	$(BIN)/python -m pytest -n auto -m "(engines or whole) and not long"
 
 # Minutes each: bombs, millions of rows, 10,000 files, and an hour of fuzzing if FUZZ_SECONDS=3600.
 long: setup
