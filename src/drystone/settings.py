@@ -184,7 +184,8 @@ class Settings:
         except (OSError, UnicodeDecodeError):
             found = ""
         if not found:
-            raise SettingsError(f"{what} is not at {kind}:{where}.", todo="Put it there.")
+            todo = "Set that variable." if kind == "env" else "Write it into that file, readable for this process."
+            raise SettingsError(f"{what} is not at {kind}:{where}: nothing is there.", todo=todo)
         return found
 
     def source(self, name: str) -> SourceConfig:
