@@ -34,7 +34,9 @@ def test_no_chunk_crosses_a_sheet_a_slide_or_a_part() -> None:
     for n in range(1, 5):
         out.add("paragraph", f"Short {n}.", place=place(slide=n))
         out.add("paragraph", f"More {n}.", place=place(slide=n))
-    assert [(c.place, c.text.count("Short")) for c in cut(out.parsed(), 900)] == [(f"slide={n}", 1) for n in range(1, 5)]
+    assert [(c.place, c.text.count("Short")) for c in cut(out.parsed(), 900)] == [
+        (f"slide={n}", 1) for n in range(1, 5)
+    ]
 
 
 def test_a_recording_spans_its_segments_and_two_tables_are_none() -> None:
