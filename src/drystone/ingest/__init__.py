@@ -100,8 +100,9 @@ class Ingest:
                 found = waiting.result()
                 waiting = begin()
                 yield found
-                done += sum(not work.inside for work in found[0].work)
-                self._tell("ingest", min(done + sum(not f.document.count(INSIDE) for f in found[2]), total), total)
+                batch, _, failures = found  # what came in and what failed, without what lies inside other documents
+                done += sum(not work.inside for work in batch.work) + sum(INSIDE not in f.document for f in failures)
+                self._tell("ingest", min(done, total), total)
         finally:
             ahead.shutdown(wait=True, cancel_futures=True)
             if self._plans.get(plan.source) is plan:
